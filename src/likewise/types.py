@@ -1,0 +1,128 @@
+"""What Likewise hands out: plain, frozen records without behaviour of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Task = Literal["single", "multi"]
+"""One label a text, or none to several."""
+
+OnConflict = Literal["keep", "replace", "both"]
+"""What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled text as the ledger holds it.
+
+    `id` identifies it for ever and is never reused; `ref` is the user's own reference, unique among the
+    examples that are not forgotten; `source` says where it came from (a file's name, "python", "fit");
+    `revision` is the change that gave it its present text and labels.
+    """
+
+    id: int
+    text: str
+    labels: tuple[str, ...]
+    ref: str | None = None
+    source: str | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One change of the ledger: its number, when (UTC, ISO 8601), what, by whom, to how many examples."""
+
+    revision: int
+    at: str
+    action: str
+    by: str | None
+    note: str | None
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change did. `ids` follow the order of what was given; `revision` is the ledger's afterwards.
+
+    `added`, `updated`, `known` and `kept` count the examples that are new, that were changed, that were there
+    with the same labels already, and that were left as they were because `on_conflict="keep"` says so.
+    """
+
+    revision: int
+    ids: tuple[int, ...]
+    added: int = 0
+    updated: int = 0
+    known: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A cited example: `distance` is Euclidean between keys, `weight` its share of the vote (they sum to 1)."""
+
+    id: int
+    text: str
+    labels: tuple[str, ...]
+    distance: float
+    weight: float
+
+
+Scores = tuple[tuple[str, float], ...]
+"""Labels with their probability, highest first; equal ones by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one text: the blend, both voices, the cited neighbours and the revision it rests on.
+
+    `labels` is the decision: exactly one label in a single-label model; in a model with several labels a text,
+    those that reach their thresholds, highest first, possibly none. `lambda_` is the neighbours' weight.
+    `stale` is true when the ledger could not be reached and an older revision answered.
+    """
+
+    text: str
+    task: Task
+    labels: tuple[str, ...]
+    scores: Scores
+    head: Scores
+    vote: Scores
+    neighbours: tuple[Neighbour, ...]
+    lambda_: float
+    revision: int
+    stale: bool = False
+
+    @property
+    def label(self) -> str | None:
+        """The best label; None when several labels are allowed and none reaches its threshold."""
+        return self.labels[0] if self.labels else None
+
+    @property
+    def score(self) -> float:
+        """The blended probability of the best-scored label."""
+        return self.scores[0][1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction as it stands in JSON: `label` and `score`, or `labels` where several are allowed."""
+
+        def pairs(scores: Scores) -> list[dict[str, Any]]:
+            return [{"label": label, "score": score} for label, score in scores]
+
+        decision: dict[str, Any] = (
+            {"label": self.label, "score": self.score} if self.task == "single" else {"labels": list(self.labels)}
+        )
+        out: dict[str, Any] = {
+            "text": self.text,
+            **decision,
+            "scores": pairs(self.scores),
+            "head": pairs(self.head),
+            "neighbours": [
+                {"id": n.id, "text": n.text, "labels": list(n.labels), "distance": n.distance, "weight": n.weight}
+                for n in self.neighbours
+            ],
+            "lambda": self.lambda_,
+            "revision": self.revision,
+        }
+        if self.stale:
+            out["stale"] = True
+        return out

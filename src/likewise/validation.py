@@ -1,0 +1,141 @@
+"""What a text and a label must be, and what decides the task; one place, whoever asks.
+
+`where` names the place in messages: "reviews.csv, line 17", "texts[3]".
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
+
+from likewise.errors import DataError, LabelError, SettingError, suggestion
+from likewise.types import Task
+
+LONGEST_LABEL = 1000
+"""Characters. A longer label is a text in the wrong column."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TASKS = ("auto", "single", "multi")
+
+
+def check_text(text: object, where: str, limit: int) -> str:
+    """`text` as a plain string of at most `limit` characters.
+
+    DataError for what is not a string, is empty or only whitespace, is longer than `limit`, or holds a NUL or a lone
+    surrogate (neither can be stored and read back everywhere).
+    """
+    if not isinstance(text, str):
+        raise DataError(f"{where}: found {_shown(text)}, expected a text (a string); remove it or fill it in")
+    if len(text) > limit:
+        raise DataError(
+            f"{where}: the text has {len(text):,} characters, at most {limit:,} are expected; "
+            "split it, or raise the setting max_text"
+        )
+    if not text.strip():
+        found = "an empty text" if not text else "a text of nothing but whitespace"
+        raise DataError(f"{where}: found {found}, expected words; remove it or fill it in")
+    if problem := _unstorable(text):
+        raise DataError(f"{where}: the text holds {problem}, expected Unicode text; remove it")
+    return str(text)
+
+
+def check_labels(labels: object, task: Task | None, where: str) -> tuple[str, ...]:
+    """The labels of one text, sorted and without repeats; a single string means one label.
+
+    `task="single"` requires exactly one; "multi" and None allow any number. LabelError for anything but strings, and
+    for a label that is empty, only whitespace, over `LONGEST_LABEL` characters, or holds a NUL or lone surrogate.
+    """
+    if isinstance(labels, str):
+        given: list[object] = [labels]
+    elif isinstance(labels, Iterable) and not isinstance(labels, bytes | bytearray | Mapping):
+        given = list(labels)
+    else:
+        raise LabelError(f"{where}: found {_shown(labels)}, expected a label (a string) or a list of labels")
+    checked = tuple(sorted({_check_label(label, where) for label in given}))
+    if task == "single" and len(checked) != 1:
+        raise LabelError(f"{where}: found {_counted(checked)}, expected exactly one, as every text has here")
+    return checked
+
+
+def decide_task(
+    label_rows: Sequence[tuple[str, ...]],
+    task: Literal["auto"] | Task,
+    where: Callable[[int], str] | None = None,
+) -> Task:
+    """The task: "auto" is single where every row has exactly one label, multi otherwise.
+
+    `where` names row i in messages ("labels[i]" without it). LabelError when "single" is asked for and a row has none
+    or several labels, or when there is no row to decide by; SettingError for an unknown task.
+    """
+    if task not in _TASKS:
+        hint = suggestion(str(task), _TASKS)
+        raise SettingError(f"task: found {task!r}, expected one of {', '.join(_TASKS)}{hint}")
+    if task == "multi":
+        return "multi"
+    if not label_rows:
+        raise LabelError("labels: found no rows, expected at least one labelled text")
+    odd = next((i for i, labels in enumerate(label_rows) if len(labels) != 1), None)
+    if odd is None:
+        return "single"
+    if task == "auto":
+        return "multi"
+    place = where(odd) if where else f"labels[{odd}]"
+    raise LabelError(
+        f"{place}: found {_counted(label_rows[odd])}, expected exactly one under the task single; "
+        "correct it, or choose the task multi"
+    )
+
+
+def normalised(text: str) -> str:
+    """The form under which two texts are equal: NFKC, casefold, runs of whitespace as one space, none at the ends.
+
+    Case and compatibility forms are folded in the order of Unicode's definition D146 (compatibility caseless match),
+    without which a few sequences would fold differently when folded twice.
+    """
+    if not text.isascii():
+        folded = unicodedata.normalize("NFD", text).casefold()
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", folded).casefold())
+    else:
+        text = text.lower()
+    return " ".join(text.split())
+
+
+def _check_label(label: object, where: str) -> str:
+    if not isinstance(label, str):
+        raise LabelError(f"{where}: found the label {_shown(label)}, expected a string; write it in quotes")
+    if not label.strip():
+        raise LabelError(f"{where}: found an empty label, expected a name; remove it, or give the text no labels")
+    if len(label) > LONGEST_LABEL:
+        raise LabelError(
+            f"{where}: found a label of {len(label):,} characters, at most {LONGEST_LABEL:,} are expected; "
+            "is it a text in the wrong column?"
+        )
+    if problem := _unstorable(label):
+        raise LabelError(f"{where}: a label holds {problem}, expected Unicode text; remove it")
+    return str(label)
+
+
+def _unstorable(text: str) -> str:
+    """What in `text` cannot be stored, with its place; empty where nothing."""
+    if (at := text.find("\x00")) >= 0:
+        return f"a NUL (character {at + 1})"
+    if not text.isascii() and (match := _SURROGATE.search(text)):
+        return f"a lone surrogate (U+{ord(match[0]):04X}, character {match.start() + 1})"
+    return ""
+
+
+def _shown(value: object) -> str:
+    """A short look at a value of the wrong type."""
+    if value is None or (isinstance(value, float) and value != value):
+        return "a missing value"
+    shown = ascii(value)
+    return f"{shown if len(shown) <= 40 else shown[:37] + '...'} ({type(value).__name__})"
+
+
+def _counted(labels: Sequence[str]) -> str:
+    if not labels:
+        return "no label"
+    shown = ", ".join(repr(label) for label in labels[:3])
+    return f"{len(labels)} labels ({shown}{', ...' if len(labels) > 3 else ''})"
