@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import unicodedata
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from likewise.errors import DataError, LabelError, SettingError
+from likewise.progress import LikewiseWarning, Progress
+from likewise.validation import LONGEST_LABEL, check_labels, check_text, decide_task, normalised
+
+LIMIT = 100
+
+
+def test_a_text_comes_back_as_it_is() -> None:
+    assert check_text("  Grüße 👋🏽\r\n", "texts[0]", LIMIT) == "  Grüße 👋🏽\r\n"
+    assert type(check_text(np.str_("a"), "texts[0]", LIMIT)) is str
+    assert check_text("x" * LIMIT, "texts[0]", LIMIT) == "x" * LIMIT
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (None, "found a missing value"),
+        (float("nan"), "found a missing value"),
+        (3, "found 3 (int)"),
+        (b"abc", "found b'abc' (bytes)"),
+        (["a"] * 99, "... (list)"),
+        ("", "found an empty text"),
+        (" \t\r\n\u00a0\u3000", "nothing but whitespace"),
+        ("a\x00b", "a NUL (character 2)"),
+        ("ab\ud83d", "a lone surrogate (U+D83D, character 3)"),
+        ("x" * (LIMIT + 1), "the text has 101 characters, at most 100"),
+    ],
+)
+def test_what_is_no_text(text: object, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_text(text, "reviews.csv, line 17", LIMIT)
+    message = str(caught.value)
+    assert message.startswith("reviews.csv, line 17: ") and found in message
+    assert "\n" not in message
+    message.encode("utf-8")
+
+
+def test_labels_are_sorted_and_unique() -> None:
+    assert check_labels("b", None, "w") == ("b",)
+    assert check_labels(["b", "a", "b"], "multi", "w") == ("a", "b")
+    assert check_labels(np.array(["b", "a"]), None, "w") == ("a", "b")
+    assert check_labels((label for label in "ba"), None, "w") == ("a", "b")
+    assert check_labels([], "multi", "w") == check_labels([], None, "w") == ()
+    assert all(type(label) is str for label in check_labels(np.array(["b", "a"]), None, "w"))
+    assert check_labels(["x" * LONGEST_LABEL], "single", "w") == ("x" * LONGEST_LABEL,)
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "found"),
+    [
+        (None, None, "found a missing value"),
+        (3, None, "found 3 (int)"),
+        (b"spam", None, "found b'spam' (bytes)"),
+        ({"spam": 1}, None, "(dict)"),
+        (["spam", 3], None, "found the label 3 (int), expected a string"),
+        ([None], None, "found the label a missing value"),
+        ([["spam"]], None, "(list), expected a string"),
+        ("", None, "found an empty label"),
+        (["spam", " \n"], None, "found an empty label"),
+        ("a\x00", None, "a NUL (character 2)"),
+        ("\udc80", None, "a lone surrogate"),
+        ("x" * 1001, None, "1,001 characters"),
+        ([], "single", "found no label, expected exactly one"),
+        (["a", "b"], "single", "found 2 labels ('a', 'b'), expected exactly one"),
+        (list("abcde"), "single", "found 5 labels ('a', 'b', 'c', ...)"),
+    ],
+)
+def test_what_are_no_labels(labels: object, task: None, found: str) -> None:
+    with pytest.raises(LabelError) as caught:
+        check_labels(labels, task, "labels[3]")
+    message = str(caught.value)
+    assert message.startswith("labels[3]: ") and found in message
+    assert "\n" not in message
+    message.encode("utf-8")
+
+
+def test_the_task() -> None:
+    assert decide_task([("a",), ("b",)], "auto") == "single"
+    assert decide_task([("a",), ()], "auto") == "multi"
+    assert decide_task([("a",), ("a", "b")], "auto") == "multi"
+    assert decide_task([("a",), ("b",)], "multi") == "multi"
+    with pytest.raises(LabelError, match=r"^labels\[1\]: found no label.* choose the task multi"):
+        decide_task([("a",), ()], "single")
+    with pytest.raises(LabelError, match=r"^a\.csv, line 3: found 2 labels"):
+        decide_task([("a",), ("a", "b")], "single", lambda i: f"a.csv, line {i + 2}")
+    with pytest.raises(LabelError, match="no rows"):
+        decide_task([], "auto")
+    with pytest.raises(SettingError, match="did you mean 'single'"):
+        decide_task([("a",)], "singel")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Where is  my\torder?\n", "where is my order?"),
+        ("STRASSE", "straße"),
+        ("ﬁne", "Fine"),
+        ("cafe\u0301", "CAFÉ"),
+        ("\uff28\uff29\u3000there", "hi there"),
+        ("ς", "Σ"),
+    ],
+)
+def test_equal_after_normalisation(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
+
+
+def test_words_stay_apart() -> None:
+    assert normalised("a b") != normalised("ab")
+    assert normalised("résumé") != normalised("resume")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text())
+@example("\u0345\u0301ᾳ")
+@example("ß\u0345")
+def test_normalised_is_a_normal_form(text: str) -> None:
+    form = normalised(text)
+    assert normalised(form) == form
+    assert form == form.strip()
+    assert normalised(unicodedata.normalize("NFD", text)) == form
+    if text.isascii():
+        assert form == " ".join(text.casefold().split())
+
+
+def test_progress_is_silent_but_for_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.stage("Training")
+    progress.update(1, 2, "loss 0.4")
+    progress.tell("task: single")
+    progress.done()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        progress.warn("a class with one example")
+    assert [(w.category, str(w.message), w.filename) for w in caught] == [
+        (LikewiseWarning, "a class with one example", __file__)
+    ]
+    assert capsys.readouterr() == ("", "")
