@@ -1,0 +1,253 @@
+"""Exact nearest-neighbour search over keys that are added and removed in place.
+
+Distances are Euclidean. A float32 matrix product proposes candidates together with a bound on its own error; the
+distances handed out are then computed in float64 from the differences, so that a row's result depends on the
+query and on the keys alone: not on the order in which keys came, nor on the other queries of the batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int32]
+Distances = npt.NDArray[np.float64]
+
+_Number = TypeVar("_Number", np.int32, np.int64, np.float32, np.float64)
+_Whole = TypeVar("_Whole", np.int32, np.int64)
+
+_UNIT32 = 2.0**-24  # unit round-off of float32
+_UNIT64 = 2.0**-53
+_TINY32 = 2.0**-126  # smallest normal float32: what an underflowing product may lose
+_LARGE32 = 2.0**120  # above it a float32 product may overflow, and every key is a candidate
+_BLOCK = 8_000_000  # numbers in a temporary array: 32 MB of float32, 64 MB of float64
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The nearest keys of q queries, k' = min(k, keys in the index) a row, sorted by (distance, id).
+
+    `ids` int64, `distances` float64 (Euclidean, in the unit of the keys) and `codes` int32 all have shape (q, k').
+    """
+
+    ids: Ids
+    distances: Distances
+    codes: Codes
+
+
+class Index:
+    """Exact search over float32 keys of one dimension, each with an example id and a code.
+
+    A code is the number of the example's label set in a table that the caller keeps. Not thread-safe: the caller
+    holds a lock around a change and the searches beside it.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        """Make an empty index for keys with `dimension` numbers. ValueError if that is less than one."""
+        if dimension < 1:
+            raise ValueError(f"dimension is {dimension}; expected at least 1")
+        self.dimension = dimension
+        self._size = 0
+        self._ids: Ids = np.empty(0, dtype=np.int64)
+        self._codes: Codes = np.empty(0, dtype=np.int32)
+        self._keys: Keys = np.empty((0, dimension), dtype=np.float32)
+        self._squares: Distances = np.empty(0, dtype=np.float64)  # squared norms of the keys
+        self._rows: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __contains__(self, example_id: object) -> bool:
+        return example_id in self._rows
+
+    def add(self, ids: npt.ArrayLike, keys: npt.ArrayLike, codes: npt.ArrayLike) -> None:
+        """Add n keys of shape (n, dimension) with their example ids (n,) and codes (n,).
+
+        ValueError, with nothing changed, for a wrong shape, a number that is not finite, an id that is repeated or
+        already there.
+        """
+        new_ids = _column(ids, np.int64, "ids")
+        new_codes = _column(codes, np.int32, "codes")
+        new_keys = self._matrix(keys, "keys")
+        if not len(new_ids) == len(new_codes) == len(new_keys):
+            raise ValueError(f"{len(new_ids)} ids, {len(new_keys)} keys and {len(new_codes)} codes; expected as many")
+        listed = _distinct(new_ids)
+        known = [example_id for example_id in listed if example_id in self._rows]
+        if known:
+            raise ValueError(f"example {known[0]} is in the index already; remove it first")
+        start, end = self._size, self._size + len(listed)
+        self._reserve(end)
+        self._ids[start:end] = new_ids
+        self._codes[start:end] = new_codes
+        self._keys[start:end] = new_keys
+        self._squares[start:end] = _squared_norms(new_keys)
+        self._rows.update(zip(listed, range(start, end), strict=True))
+        self._size = end
+
+    def remove(self, ids: npt.ArrayLike) -> None:
+        """Remove these examples; the last row moves into each gap.
+
+        ValueError, with nothing changed, for an unknown id.
+        """
+        gone = _distinct(_column(ids, np.int64, "ids"))
+        self._rows_of(gone)
+        for example_id in gone:
+            row, last = self._rows.pop(example_id), self._size - 1
+            if row != last:
+                self._ids[row] = self._ids[last]
+                self._codes[row] = self._codes[last]
+                self._keys[row] = self._keys[last]
+                self._squares[row] = self._squares[last]
+                self._rows[int(self._ids[row])] = row
+            self._size = last
+
+    def recode(self, ids: npt.ArrayLike, codes: npt.ArrayLike) -> None:
+        """Give these examples new codes. ValueError, with nothing changed, for an unknown id."""
+        listed = _distinct(_column(ids, np.int64, "ids"))
+        new_codes = _column(codes, np.int32, "codes")
+        if len(listed) != len(new_codes):
+            raise ValueError(f"{len(listed)} ids and {len(new_codes)} codes; expected as many")
+        self._codes[self._rows_of(listed)] = new_codes
+
+    def search(self, queries: npt.ArrayLike, k: int) -> Hits:
+        """Find the k nearest keys of each of q queries, shape (q, dimension); all keys where k is larger.
+
+        Equal distances are ordered by id. ValueError for a wrong shape, a number that is not finite, or k < 1.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; expected at least 1")
+        wanted = self._matrix(queries, "queries")
+        count = min(k, self._size)
+        ids = np.empty((len(wanted), count), dtype=np.int64)
+        distances = np.empty((len(wanted), count), dtype=np.float64)
+        codes = np.empty((len(wanted), count), dtype=np.int32)
+        if count:
+            for block in _blocks(len(wanted), max(1, _BLOCK // self._size)):
+                rows, found = self._nearest(wanted[block], count)
+                ids[block], distances[block], codes[block] = self._ids[rows], found, self._codes[rows]
+        return Hits(ids, distances, codes)
+
+    def export(self) -> tuple[Ids, Keys, Codes]:
+        """Copy out (ids, keys, codes), sorted by id."""
+        order = np.argsort(self._ids[: self._size])
+        return self._ids[order], self._keys[order], self._codes[order]
+
+    def _nearest(self, queries: Keys, count: int) -> tuple[npt.NDArray[np.intp], Distances]:
+        """Rows and distances, both (q, count), of the nearest keys of a block of queries."""
+        of_query, rows = self._candidates(queries, count)
+        squared = np.empty(len(rows), dtype=np.float64)
+        for part in _blocks(len(rows), max(1, _BLOCK // self.dimension)):
+            difference = queries[of_query[part]].astype(np.float64)
+            difference -= self._keys[rows[part]]
+            squared[part] = np.square(difference, out=difference).sum(axis=1)
+        distances = np.sqrt(squared)
+        order = np.lexsort((self._ids[rows], distances, of_query))
+        starts = np.searchsorted(of_query, np.arange(len(queries)))  # of_query is sorted
+        best = order[starts[:, None] + np.arange(count)]
+        return rows[best], distances[best]
+
+    def _candidates(self, queries: Keys, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Pairs (query, row), queries ascending, that surely contain the `count` nearest keys of each query.
+
+        A score is |k|^2 - 2 q.k, the squared distance less |q|^2, in float32. The dot product of m terms, in any
+        order of summation, errs by at most g |q| |k| with g = m u / (1 - m u) (Higham, Accuracy and Stability of
+        Numerical Algorithms, 2002, eq. 3.5); rounding |k|^2 and the subtraction adds u (2 |k|^2 + 2 |q| |k|). With E
+        the sum, the `count` nearest keys all score at most 2 E above the `count`-th score: E for their own error
+        and E for that of the threshold. The float64 distances that decide at the end err as well, far less; their
+        bound is part of E.
+        """
+        keys = self._keys[: self._size]
+        largest = float(np.sqrt(self._squares[: self._size].max()))
+        norms = np.sqrt(_squared_norms(queries))
+        every = np.ones((len(queries), self._size), dtype=bool)
+        if self._size == count or (norms.max() + largest) ** 2 > _LARGE32:
+            return _pairs(every)
+        m = self.dimension
+        growth = m * _UNIT32 / (1 - m * _UNIT32)
+        error = 2 * (growth + 2 * _UNIT32) * norms * largest + 3 * _UNIT32 * largest**2
+        error += 2 * (m + 8) * _UNIT64 * (norms + largest) ** 2 + 4 * m * _TINY32
+        scores = queries @ keys.T
+        scores *= np.float32(-2)
+        scores += self._squares[: self._size].astype(np.float32)
+        threshold = np.partition(scores, count - 1, axis=1)[:, count - 1].astype(np.float64) + 2 * error
+        # Rounded up, so that comparing in float32 loses no candidate.
+        limit = np.nextafter(threshold.astype(np.float32), np.float32(np.inf))
+        np.less_equal(scores, limit[:, None], out=every)
+        return _pairs(every)
+
+    def _matrix(self, values: npt.ArrayLike, name: str) -> Keys:
+        """The values as a contiguous float32 matrix of our dimension, all finite."""
+        with np.errstate(over="ignore"):  # what is too large for float32 is refused below
+            matrix = np.ascontiguousarray(values, dtype=np.float32)
+        if matrix.ndim != 2 or matrix.shape[1] != self.dimension:
+            raise ValueError(f"{name} have shape {matrix.shape}; expected (n, {self.dimension})")
+        if not np.isfinite(matrix).all():
+            raise ValueError(f"{name} hold a number that is not finite")
+        return matrix
+
+    def _rows_of(self, ids: Sequence[int]) -> list[int]:
+        """The rows of these ids. ValueError for one that is not there."""
+        missing = [example_id for example_id in ids if example_id not in self._rows]
+        if missing:
+            raise ValueError(f"example {missing[0]} is not in the index")
+        return [self._rows[example_id] for example_id in ids]
+
+    def _reserve(self, size: int) -> None:
+        """Make room for `size` rows; by half as much again each time, so that adding one by one stays cheap."""
+        if size <= len(self._ids):
+            return
+        capacity = max(size, len(self._ids) * 3 // 2, 16)
+        self._ids = _grown(self._ids, capacity, self._size)
+        self._codes = _grown(self._codes, capacity, self._size)
+        self._keys = _grown(self._keys, capacity, self._size)
+        self._squares = _grown(self._squares, capacity, self._size)
+
+
+def _grown(array: npt.NDArray[_Number], capacity: int, size: int) -> npt.NDArray[_Number]:
+    larger = np.empty((capacity, *array.shape[1:]), dtype=array.dtype)
+    larger[:size] = array[:size]
+    return larger
+
+
+def _column(values: npt.ArrayLike, dtype: type[_Whole], name: str) -> npt.NDArray[_Whole]:
+    """The values as a one-dimensional array of whole numbers. ValueError for anything else."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{name} have shape {array.shape} and type {array.dtype}; expected whole numbers, shape (n,)")
+    column = array.astype(dtype)
+    if (column != array).any():
+        raise ValueError(f"{name} hold a number beyond the range of {column.dtype}")
+    return column
+
+
+def _distinct(ids: Ids) -> list[int]:
+    """The ids as a list. ValueError when one is repeated."""
+    listed: list[int] = ids.tolist()
+    if len(set(listed)) < len(listed):
+        repeated, _ = Counter(listed).most_common(1)[0]
+        raise ValueError(f"example {repeated} is given twice")
+    return listed
+
+
+def _squared_norms(matrix: Keys) -> Distances:
+    """Squared Euclidean norms of the rows, in float64 and without a float64 copy of the whole matrix."""
+    squares: Distances = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64, casting="safe")
+    return squares
+
+
+def _pairs(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Row and column of every true entry, rows ascending."""
+    rows, columns = np.nonzero(mask)
+    return rows, columns
+
+
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover range(count)."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

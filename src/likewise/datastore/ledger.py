@@ -1,0 +1,365 @@
+"""The ledger: every example, and every change to the examples, in one SQL database.
+
+One transaction records a change, its revision and the embeddings it needs; once a method that changes something has
+returned, the change is on the disk. Many threads and many processes may use a ledger at once: every operation has a
+connection of its own, writers wait for each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, insert, inspect, select
+
+from likewise.datastore import ledger_reading as reading
+from likewise.datastore.ledger_checks import digest_of, findings
+from likewise.datastore.ledger_reading import Delta, Version
+from likewise.datastore.ledger_sqlite import SqliteStore
+from likewise.datastore.ledger_writing import exchange, id_of, record, required, write_taught
+from likewise.datastore.schema import SCHEMA_VERSION, meta, metadata
+from likewise.datastore.teaching import Slot, State, Teaching
+from likewise.errors import (
+    DataError,
+    LabelError,
+    LedgerError,
+    LedgerFull,
+    LedgerReadOnly,
+    ModelDamaged,
+    ModelForeign,
+    ModelNewer,
+    suggestion,
+)
+from likewise.types import Change, Example, OnConflict, Revision, Task
+
+__all__ = ["Delta", "Ledger", "NewExample"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewExample:
+    """A text to teach: its labels, the user's own reference, its embedding (float32, shape (d,))."""
+
+    text: str
+    labels: tuple[str, ...]
+    ref: str | None
+    embedding: npt.NDArray[np.float32]
+
+
+class Ledger:
+    """An opened ledger. Make one with `create` or `open`; close it, or use it in a `with` statement.
+
+    Every method may raise LedgerBusy, ModelDamaged or LedgerError; those that change something also LedgerReadOnly and
+    LedgerFull. After any error nothing was written.
+    """
+
+    def __init__(self, store: SqliteStore, task: Task) -> None:
+        self._store = store
+        self.task: Task = task
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, task: Task, lock_timeout: float = 10.0) -> Ledger:
+        """Make a new, empty ledger in a file that is not there yet. `lock_timeout` in seconds.
+
+        Raises ModelForeign when something is there, LedgerReadOnly when the folder may not be written, LedgerError
+        when there is no such folder.
+        """
+        path = Path(path)
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            raise ModelForeign(f"{path} exists already; name a file that does not") from None
+        except OSError as error:
+            kinds = {errno.EACCES: LedgerReadOnly, errno.EPERM: LedgerReadOnly, errno.EROFS: LedgerReadOnly,
+                     errno.ENOSPC: LedgerFull}  # fmt: skip
+            kind = kinds.get(error.errno or 0, LedgerError)
+            raise kind(f"{path}: cannot make the datastore there ({error.strerror}); choose another folder") from error
+        store = None
+        try:
+            store = SqliteStore(path, read_only=False, lock_timeout=lock_timeout)
+            with store.write() as connection:
+                metadata.create_all(connection)
+                facts = {"schema": str(SCHEMA_VERSION), "task": task}
+                connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
+        except BaseException:
+            if store is not None:
+                store.close()
+            path.unlink()
+            raise
+        return cls(store, task)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False, lock_timeout: float = 10.0) -> Ledger:
+        """Open a ledger; for reading only where that is asked for, or where its file or folder may not be written.
+
+        Raises ModelDamaged when the file is missing, cut short or altered, ModelForeign when it is another database,
+        ModelNewer when a newer Likewise made it, ModelError when it may not be read.
+        """
+        store = SqliteStore(Path(path), read_only=read_only, lock_timeout=lock_timeout)
+        try:
+            return cls(store, _task_of(store))
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def read_only(self) -> bool:
+        """Whether changes are refused."""
+        return self._store.read_only
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._store.path
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Closing twice is fine; anything else afterwards raises LedgerError."""
+        self._store.close()
+
+    def copy_to(self, path: str | os.PathLike[str]) -> None:
+        """Copy the ledger as it stands, with its history, into a new file. ModelForeign when something is there."""
+        self._store.copy_to(Path(path))
+
+    # Changes
+
+    def teach(
+        self,
+        new: Sequence[NewExample],
+        fingerprint: str,
+        *,
+        source: str | None = None,
+        by: str | None = None,
+        note: str | None = None,
+        on_conflict: OnConflict | None = None,
+    ) -> Change:
+        """Teach examples whose embeddings come from the encoder with this fingerprint, one after the other.
+
+        teaching.Teaching says what happens to texts and references that are there already. The outcomes count the
+        entries given; `ids` names for each the example that it became, changed, or met. Nothing changed: no revision.
+        Raises DataError or LabelError for an entry that cannot be recorded, and ValueError for an embedding that is
+        not a vector of finite numbers as long as the first.
+        """
+        if on_conflict not in (None, *get_args(OnConflict)):
+            raise ValueError(f"on_conflict is {on_conflict!r}; expected None, 'keep', 'replace' or 'both'")
+        states, entries = self._prepared(new)
+        with self._store.write() as connection:
+            known_texts = reading.text_ids(connection, (state.digest for state in states))
+            refs = {state.ref for state in states if state.ref is not None}
+            ever = reading.examples_ever(connection, known_texts.values(), refs)
+            before = {
+                number: version
+                for number, version in sorted(reading.latest_versions(connection, ever).items())
+                if version.labels is not None
+            }
+            teaching = Teaching(on_conflict)
+            teaching.know(Slot(number, now := _state(version), now) for number, version in before.items())
+            slots = [teaching.teach(entry, state) for entry, state in enumerate(states)]
+            changed = [slot for slot in teaching.slots if slot.changed]
+            if changed:
+                known_texts.update((version.digest, version.text_id) for version in before.values())
+                revision = write_taught(connection, changed, known_texts, entries, fingerprint, source, by, note)
+            else:
+                revision = reading.last_revision(connection)
+        counts = teaching.counts
+        return Change(revision, tuple(id_of(slot) for slot in slots), added=counts["added"], updated=counts["updated"],
+                      known=counts["known"], kept=counts["kept"])  # fmt: skip
+
+    def forget(self, ids: Iterable[int], *, by: str | None = None, note: str | None = None) -> Change:
+        """Forget examples: they stay in the history and decide nothing any more.
+
+        Raises ExampleError for an id that is unknown or forgotten already.
+        """
+        listed = [int(number) for number in ids]
+        with self._store.write() as connection:
+            found = required(connection, listed)
+            return record(connection, "forgot", listed, found, dict.fromkeys(found), by, note)
+
+    def relabel(
+        self,
+        ids: Iterable[int],
+        labels: Sequence[tuple[str, ...]],
+        *,
+        by: str | None = None,
+        note: str | None = None,
+    ) -> Change:
+        """Give examples other labels, one label set an id; for an id given twice the later one holds.
+
+        Raises ExampleError for an id that is unknown or forgotten, LabelError for labels that the task does not allow.
+        """
+        listed = [int(number) for number in ids]
+        if len(listed) != len(labels):
+            raise LabelError(f"{len(listed)} ids and {len(labels)} label sets; expected one label set for each id")
+        wanted = {number: self._checked(its, f"example {number}") for number, its in zip(listed, labels, strict=True)}
+        with self._store.write() as connection:
+            return record(connection, "relabelled", listed, required(connection, listed), wanted, by, note)
+
+    def rename_label(self, old: str, new: str, *, by: str | None = None, note: str | None = None) -> Change:
+        """Rename a label wherever it stands; `ids` are the examples that have it.
+
+        Raises LabelError when `old` is unknown, or when `new` is there already (merge_labels joins two labels).
+        """
+        with self._store.write() as connection:
+            known = reading.label_counts(connection)
+            if old not in known:
+                raise _unknown_label(old, known)
+            if new in known:
+                raise LabelError(f"label {new!r} exists already; to join {old!r} with it use merge-labels")
+            return exchange(connection, "renamed", {old}, new, by, note)
+
+    def merge_labels(self, olds: Sequence[str], into: str, *, by: str | None = None, note: str | None = None) -> Change:
+        """Put `into`, a new label or one that is there, in the place of others; `ids` are the examples that had them.
+
+        Raises LabelError for an unknown label.
+        """
+        with self._store.write() as connection:
+            known = reading.label_counts(connection)
+            for old in olds:
+                if old not in known:
+                    raise _unknown_label(old, known)
+            return exchange(connection, "merged", set(olds) - {into}, into, by, note)
+
+    # Reading
+
+    def revision(self) -> int:
+        """The number of the last change; 0 when there is none. Takes microseconds."""
+        return self._store.revision()
+
+    def changes(self, after: int, upto: int | None = None) -> tuple[int, list[Delta]]:
+        """The revision reached (the last one, or `upto` if that is less) and what became of every example touched
+        after revision `after`, by id."""
+        return self._store.read(lambda connection: reading.changes(connection, after, upto))
+
+    def vectors(self, text_ids: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
+        """The embeddings of texts by the encoder with this fingerprint: float32 (n, d), in the order given.
+
+        (0, 0) when none is asked for. Raises ModelDamaged for one that is missing or of another length.
+        """
+        return self._store.read(lambda connection: reading.vectors(connection, text_ids, fingerprint))
+
+    def examples(
+        self,
+        *,
+        ids: Iterable[int] | None = None,
+        label: str | None = None,
+        ref: str | None = None,
+        contains: str | None = None,
+        after_id: int = 0,
+        limit: int | None = None,
+        at: int | None = None,
+    ) -> list[Example]:
+        """The examples that meet all conditions, by id, at most `limit`: as they stand, or stood at revision `at`.
+
+        `contains` looks for a part of the text in upper or lower case. Unknown and forgotten ids are left out.
+        """
+        wanted = None if ids is None else list(ids)
+        return self._store.read(
+            lambda connection: reading.find_examples(
+                connection, ids=wanted, label=label, ref=ref, contains=contains, after_id=after_id, limit=limit, at=at
+            )
+        )
+
+    def example_count(self) -> int:
+        """How many examples there are."""
+        return self._store.read(reading.live_count)
+
+    def labels(self) -> dict[str, int]:
+        """How many examples have each label, by name."""
+        return self._store.read(reading.label_counts)
+
+    def texts_of(self, ids: Iterable[int], at: int | None = None) -> dict[int, str]:
+        """The texts of examples as they stand, or stood at revision `at`; of forgotten ones the last.
+
+        Unknown ids are left out. An answer cites what it rests on: with `at` its revision, a later change does
+        not alter the citation.
+        """
+        wanted = list(ids)
+        return self._store.read(lambda connection: reading.texts_of(connection, wanted, at))
+
+    def revisions(self, limit: int | None = None) -> list[Revision]:
+        """The last changes, newest first, at most `limit`."""
+        return self._store.read(lambda connection: reading.history(connection, limit))
+
+    def damage(self, fingerprint: str | None = None) -> list[str]:
+        """Everything that is wrong with the ledger, a sentence each; nothing is. Reads all of it.
+
+        With the fingerprint of the present generation's encoder, embeddings of another one are found as well.
+        """
+        try:
+            found = self._store.integrity()
+            return found + self._store.read(lambda connection: findings(connection, self.task, fingerprint))
+        except ModelDamaged as error:
+            return [str(error)]
+
+    # Checks before a change
+
+    def _prepared(self, new: Sequence[NewExample]) -> tuple[list[State], list[tuple[str, bytes]]]:
+        """What the entries say, and their texts and embeddings as stored; checked before anything is written."""
+        states: list[State] = []
+        entries: list[tuple[str, bytes]] = []
+        for place, one in enumerate(new):
+            where = f"texts[{place}]"
+            try:
+                digest = digest_of(one.text)
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"{where} holds half a surrogate pair, which is no text; correct its encoding"
+                ) from error
+            states.append(State(digest, self._checked(one.labels, where), one.ref))
+            vector = np.asarray(one.embedding, dtype=reading.VECTOR)
+            if vector.ndim != 1 or len(vector) != len(new[0].embedding) or not np.isfinite(vector).all():
+                raise ValueError(f"the embedding of {where} has shape {vector.shape}; "
+                                 f"expected {len(new[0].embedding)} finite numbers")  # fmt: skip
+            entries.append((one.text, vector.tobytes()))
+        return states, entries
+
+    def _checked(self, labels: Iterable[str], where: str) -> tuple[str, ...]:
+        """The labels sorted and distinct. LabelError where the task wants exactly one."""
+        distinct = tuple(sorted(set(labels)))
+        if self.task == "single" and len(distinct) != 1:
+            raise LabelError(f"{where} has {len(distinct)} labels; this model has exactly one a text")
+        return distinct
+
+
+def _task_of(store: SqliteStore) -> Task:
+    """The task in `meta`, once the file is known to be a ledger that we can read."""
+
+    def facts(connection: Connection) -> dict[str, str] | None:
+        tables = inspect(connection).get_table_names()
+        if "meta" not in tables:
+            if tables:
+                raise ModelForeign(f"{store.path}: a database, but no datastore of Likewise; name another file")
+            return None
+        return {key: value for key, value in connection.execute(select(meta.c.key, meta.c.value))}
+
+    found = store.read(facts)
+    if found is None or not {"schema", "task"} <= found.keys() or found["task"] not in get_args(Task):
+        raise ModelDamaged(f"{store.path}: the datastore is empty or cut short; restore it from a backup")
+    with suppress(ValueError):
+        if int(found["schema"]) <= SCHEMA_VERSION:
+            return cast(Task, found["task"])
+    raise ModelNewer(f"{store.path}: the datastore has schema {found['schema']}, this version reads up to "
+                     f"{SCHEMA_VERSION}; upgrade likewise")  # fmt: skip
+
+
+def _unknown_label(found: str, known: Iterable[str]) -> LabelError:
+    return LabelError(f"no example has the label {found!r}{suggestion(found, known)}; nothing was changed, "
+                      "use a label that the model knows")  # fmt: skip
+
+
+def _state(version: Version) -> State:
+    return State(version.digest, version.labels, version.ref)

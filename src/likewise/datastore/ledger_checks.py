@@ -1,0 +1,132 @@
+"""What can be wrong with a ledger, found by reading all of it; each finding is a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from sqlalchemy import Connection, exists, func, select
+
+from likewise.datastore.ledger_reading import LIVE, VECTOR, label_reader, labels_as_stored
+from likewise.datastore.schema import embeddings, examples, revisions, texts, versions
+from likewise.errors import ModelDamaged
+from likewise.types import Task
+
+_NAMED = 10  # findings of one kind that are named; the rest is counted
+
+
+def digest_of(text: str) -> str:
+    """The SHA-256 of the exact text, in hexadecimal. Raises UnicodeEncodeError for a lone surrogate."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def findings(connection: Connection, task: Task, fingerprint: str | None) -> list[str]:
+    """Everything that is wrong with the rows; with a fingerprint, also with the embeddings' generation."""
+    kinds: list[Iterable[str]] = [
+        _gaps(connection),
+        _stray_versions(connection),
+        _stray_examples(connection),
+        _altered_texts(connection),
+        _labels(connection, task),
+        _shared_refs(connection),
+        _wrong_lengths(connection),
+    ]
+    if fingerprint is not None:
+        kinds += [_other_generations(connection, fingerprint), _not_embedded(connection, fingerprint)]
+    return [sentence for kind in kinds for sentence in _shortened(kind)]
+
+
+def _shortened(sentences: Iterable[str]) -> Iterator[str]:
+    rest = iter(sentences)
+    yield from islice(rest, _NAMED)
+    more = sum(1 for _ in rest)
+    if more:
+        yield f"... and {more} more of this kind"
+
+
+def _gaps(connection: Connection) -> Iterator[str]:
+    expected = 1
+    for number in connection.execute(select(revisions.c.revision).order_by(revisions.c.revision)).scalars():
+        if number < expected:
+            yield f"revision {number} is out of range: revisions start at 1"
+        elif number == expected + 1:
+            yield f"revision {expected} is missing"
+        elif number > expected:
+            yield f"revisions {expected} to {number - 1} are missing"
+        expected = max(expected, number + 1)
+
+
+def _stray_versions(connection: Connection) -> Iterator[str]:
+    known = exists().where(revisions.c.revision == versions.c.revision)
+    for number, revision in connection.execute(select(versions.c.example_id, versions.c.revision).where(~known)):
+        yield f"example {number} has a version of revision {revision}, which is not in the ledger"
+
+
+def _stray_examples(connection: Connection) -> Iterator[str]:
+    first = func.min(versions.c.revision)
+    statement = (
+        select(examples.c.id, examples.c.created_revision, first)
+        .join_from(examples, versions, examples.c.id == versions.c.example_id, isouter=True)
+        .group_by(examples.c.id, examples.c.created_revision)
+        .having((first.is_(None)) | (first != examples.c.created_revision))
+    )
+    for number, created, found in connection.execute(statement):
+        what = "has no version" if found is None else f"has its first version at revision {found}"
+        yield f"example {number}, made at revision {created}, {what}"
+
+
+def _altered_texts(connection: Connection) -> Iterator[str]:
+    statement = select(texts.c.id, texts.c.text, texts.c.digest).execution_options(yield_per=1000)
+    for number, text, digest in connection.execute(statement):
+        if digest_of(text) != digest:
+            yield f"text {number} is not the one that was written: its SHA-256 is not {digest}"
+
+
+def _labels(connection: Connection, task: Task) -> Iterator[str]:
+    read = label_reader()
+    statement = select(versions.c.example_id, versions.c.revision, versions.c.labels)
+    for number, revision, stored in connection.execute(statement.where(versions.c.labels.is_not(None))):
+        try:
+            labels = read(stored)
+        except ModelDamaged:
+            yield f"example {number} has labels at revision {revision} that are no JSON list: {stored[:80]!r}"
+            continue
+        if labels_as_stored(labels) != stored:
+            yield f"example {number} has labels at revision {revision} that are not sorted or repeat: {stored[:80]!r}"
+        elif task == "single" and len(labels) != 1:
+            yield f"example {number} has {len(labels)} labels at revision {revision}; this model has exactly one a text"
+
+
+def _shared_refs(connection: Connection) -> Iterator[str]:
+    statement = select(versions.c.ref, func.count()).where(LIVE, versions.c.ref.is_not(None))
+    for ref, count in connection.execute(statement.group_by(versions.c.ref).having(func.count() > 1)):
+        yield f"the reference {ref!r} belongs to {count} examples; expected one"
+
+
+def _wrong_lengths(connection: Connection) -> Iterator[str]:
+    expected = embeddings.c.dimension * VECTOR.itemsize
+    columns = (embeddings.c.text_id, embeddings.c.fingerprint, embeddings.c.dimension)
+    length = func.length(embeddings.c.vector)
+    for number, fingerprint, dimension, found in connection.execute(select(*columns, length).where(length != expected)):
+        yield (
+            f"the embedding of text {number}, generation {fingerprint}, has {found} bytes; "
+            f"expected {dimension * VECTOR.itemsize}"
+        )
+    sizes = select(embeddings.c.fingerprint, func.count(embeddings.c.dimension.distinct()))
+    for fingerprint, count in connection.execute(sizes.group_by(embeddings.c.fingerprint)):
+        if count > 1:
+            yield f"the embeddings of generation {fingerprint} have {count} different dimensions; expected one"
+
+
+def _other_generations(connection: Connection, fingerprint: str) -> Iterator[str]:
+    statement = select(embeddings.c.text_id, embeddings.c.fingerprint).where(embeddings.c.fingerprint != fingerprint)
+    for number, other in connection.execute(statement.order_by(embeddings.c.text_id)):
+        yield f"text {number} has an embedding of generation {other}; expected {fingerprint}"
+
+
+def _not_embedded(connection: Connection, fingerprint: str) -> Iterator[str]:
+    there = exists().where(embeddings.c.text_id == versions.c.text_id, embeddings.c.fingerprint == fingerprint)
+    statement = select(versions.c.example_id, versions.c.text_id).where(LIVE, ~there)
+    for number, text_id in connection.execute(statement.order_by(versions.c.example_id)):
+        yield f"example {number} (text {text_id}) has no embedding of generation {fingerprint}"

@@ -1,0 +1,282 @@
+"""The ledger's queries: each reads on a connection that is given, inside the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, exists, func, select
+
+from likewise.datastore.schema import embeddings, revisions, texts, versions
+from likewise.errors import ModelDamaged
+from likewise.types import Example, Revision
+
+_Item = TypeVar("_Item")
+
+VECTOR = np.dtype("<f4")
+"""How an embedding is stored: float32, little-endian."""
+
+_CHUNK = 500  # values in one IN list
+_GREATEST = 2**63 - 1  # id or revision
+
+_later = versions.alias("later")
+_at: BindParameter[int] = bindparam("at", value=_GREATEST)
+
+NEWEST = and_(
+    versions.c.revision <= _at,
+    ~exists().where(
+        _later.c.example_id == versions.c.example_id, _later.c.revision > versions.c.revision, _later.c.revision <= _at
+    ),
+)
+"""That a row of `versions` is its example's last one up to revision `at`, a parameter; without it, the last of all."""
+
+LIVE = and_(versions.c.labels.is_not(None), NEWEST)
+"""The same, and that it does not say that the example is forgotten."""
+
+# Built once, because every answer reads them.
+_TEXTS = (
+    select(versions.c.example_id, texts.c.text)
+    .join_from(versions, texts)
+    .where(NEWEST, versions.c.example_id.in_(bindparam("ids", expanding=True)))
+)
+_TOUCHED = (
+    select(versions.c.example_id, versions.c.text_id, versions.c.labels)
+    .where(versions.c.revision > bindparam("after"), NEWEST)
+    .execution_options(yield_per=10_000)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What became of an example between two revisions: its text and its labels afterwards; None: it was forgotten."""
+
+    example_id: int
+    text_id: int
+    labels: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An example's latest version, as a change needs it."""
+
+    example_id: int
+    text_id: int
+    digest: str
+    labels: tuple[str, ...] | None
+    ref: str | None
+    source: str | None
+
+
+def chunks(items: Iterable[_Item], size: int = _CHUNK) -> Iterator[list[_Item]]:
+    """Lists of at most `size` items."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _possible(ids: Iterable[int]) -> list[int]:
+    """The ids that a database can hold, ascending, each once."""
+    return sorted({number for number in ids if 0 < number <= _GREATEST})
+
+
+def label_reader() -> Callable[[str], tuple[str, ...]]:
+    """A reader of the JSON in versions.labels that gives equal label sets as one tuple. Raises ModelDamaged."""
+    seen: dict[str, tuple[str, ...]] = {}
+
+    def read(stored: str) -> tuple[str, ...]:
+        if stored not in seen:
+            try:
+                seen[stored] = tuple(map(str, json.loads(stored)))
+            except (ValueError, TypeError) as error:
+                raise ModelDamaged(
+                    f"the datastore holds labels {stored[:80]!r}, which are no JSON list; restore it from a backup"
+                ) from error
+        return seen[stored]
+
+    return read
+
+
+def labels_as_stored(labels: Iterable[str]) -> str:
+    """The JSON in versions.labels: sorted, without repeats."""
+    return json.dumps(sorted(set(labels)), ensure_ascii=False, separators=(",", ":"))
+
+
+def last_revision(connection: Connection) -> int:
+    """The number of the last change, 0 when there is none."""
+    return connection.execute(select(func.max(revisions.c.revision))).scalar_one() or 0
+
+
+def latest_versions(connection: Connection, ids: Iterable[int]) -> dict[int, Version]:
+    """The latest versions of these examples, also of forgotten ones; unknown ids are left out."""
+    read = label_reader()
+    columns = (
+        versions.c.example_id,
+        versions.c.text_id,
+        texts.c.digest,
+        versions.c.labels,
+        versions.c.ref,
+        versions.c.source,
+    )
+    statement = select(*columns).join_from(versions, texts).where(NEWEST)
+    found: dict[int, Version] = {}
+    for chunk in chunks(_possible(ids)):
+        for row in connection.execute(statement.where(versions.c.example_id.in_(chunk))):
+            number, text_id, digest, stored, ref, source = row
+            labels = None if stored is None else read(stored)
+            found[number] = Version(number, text_id, digest, labels, ref, source)
+    return found
+
+
+def text_ids(connection: Connection, digests: Iterable[str]) -> dict[str, int]:
+    """The ids of the texts with these digests, as far as there are any."""
+    found: dict[str, int] = {}
+    for chunk in chunks(sorted(set(digests))):
+        rows = connection.execute(select(texts.c.digest, texts.c.id).where(texts.c.digest.in_(chunk)))
+        found.update((digest, text_id) for digest, text_id in rows)
+    return found
+
+
+def examples_ever(connection: Connection, with_texts: Iterable[int], with_refs: Iterable[str]) -> set[int]:
+    """The ids of examples that have, or once had, one of these texts or references."""
+    found: set[int] = set()
+    statement = select(versions.c.example_id)
+    for numbers in chunks(sorted(set(with_texts))):
+        found.update(connection.execute(statement.where(versions.c.text_id.in_(numbers))).scalars())
+    for refs in chunks(sorted(set(with_refs))):
+        found.update(connection.execute(statement.where(versions.c.ref.in_(refs))).scalars())
+    return found
+
+
+def embedded(connection: Connection, of_texts: Iterable[int], fingerprint: str) -> set[int]:
+    """Those of these texts that have an embedding by this encoder."""
+    found: set[int] = set()
+    statement = select(embeddings.c.text_id).where(embeddings.c.fingerprint == fingerprint)
+    for chunk in chunks(sorted(set(of_texts))):
+        found.update(connection.execute(statement.where(embeddings.c.text_id.in_(chunk))).scalars())
+    return found
+
+
+def changes(connection: Connection, after: int, upto: int | None) -> tuple[int, list[Delta]]:
+    """The revision reached, at most `upto`, and what became of every example touched since `after`, by id."""
+    last = last_revision(connection)
+    reached = last if upto is None else min(upto, last)
+    read = label_reader()
+    rows = connection.execute(_TOUCHED, {"after": after, "at": reached})
+    deltas = [Delta(number, text_id, None if stored is None else read(stored)) for number, text_id, stored in rows]
+    return reached, sorted(deltas, key=lambda delta: delta.example_id)
+
+
+def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
+    """The texts' embeddings by this encoder, float32 (n, d), in the order of `wanted`; (0, 0) for none wanted.
+
+    Raises ModelDamaged, naming the text, where one is missing or of another length than the rest.
+    """
+    places: dict[int, list[int]] = {}
+    for place, text_id in enumerate(wanted):
+        places.setdefault(text_id, []).append(place)
+    out: npt.NDArray[np.float32] | None = None
+    statement = select(embeddings.c.text_id, embeddings.c.vector).where(embeddings.c.fingerprint == fingerprint)
+    for chunk in chunks(sorted(places), 4 * _CHUNK):
+        dense = chunk[-1] - chunk[0] < 2 * len(chunk)  # a range is read several times faster than a list
+        part = embeddings.c.text_id.between(chunk[0], chunk[-1]) if dense else embeddings.c.text_id.in_(chunk)
+        found: dict[int, bytes] = {number: stored for number, stored in connection.execute(statement.where(part))}
+        for text_id in chunk:
+            stored = found.get(text_id)
+            if stored is None:
+                raise ModelDamaged(
+                    f"text {text_id} has no embedding of generation {fingerprint}; run `likewise check`, or refit"
+                )
+            if out is None:
+                out = np.empty((len(wanted), len(stored) // VECTOR.itemsize), dtype=np.float32)
+            if len(stored) != out.shape[1] * VECTOR.itemsize:
+                raise ModelDamaged(
+                    f"the embedding of text {text_id}, generation {fingerprint}, has {len(stored)} bytes, "
+                    f"expected {out.shape[1] * VECTOR.itemsize}; restore the datastore from a backup"
+                )
+            out[places[text_id]] = np.frombuffer(stored, dtype=VECTOR)
+    return np.empty((0, 0), dtype=np.float32) if out is None else out
+
+
+def find_examples(
+    connection: Connection,
+    *,
+    ids: Sequence[int] | None,
+    label: str | None,
+    ref: str | None,
+    contains: str | None,
+    after_id: int,
+    limit: int | None,
+    at: int | None,
+) -> list[Example]:
+    """The live examples (at a revision) that meet all conditions, by id, at most `limit`."""
+    number = versions.c.example_id
+    columns = (number, texts.c.text, versions.c.labels, versions.c.ref, versions.c.source, versions.c.revision)
+    statement = select(*columns).join_from(versions, texts).where(LIVE, number > after_id).order_by(number)
+    if ref is not None:
+        statement = statement.where(versions.c.ref == ref)
+    if label is not None:
+        # The exact test follows below; this one leaves out most of the rest.
+        statement = statement.where(versions.c.labels.contains(json.dumps(label, ensure_ascii=False), autoescape=True))
+    statements: Iterable[Select[Any]] = (
+        [statement] if ids is None else (statement.where(number.in_(chunk)) for chunk in chunks(_possible(ids)))
+    )
+    read = label_reader()
+    part = None if contains is None else contains.casefold()
+
+    def found() -> Iterator[Example]:
+        for one in statements:
+            for example_id, text, stored, its_ref, source, revision in connection.execute(
+                one, {"at": _GREATEST if at is None else at}
+            ):
+                labels = read(stored)
+                if (label is None or label in labels) and (part is None or part in text.casefold()):
+                    yield Example(example_id, text, labels, its_ref, source, revision)
+
+    return list(islice(found(), limit))
+
+
+def live_count(connection: Connection) -> int:
+    """How many examples there are."""
+    return connection.execute(select(func.count()).select_from(versions).where(LIVE)).scalar_one()
+
+
+def label_counts(connection: Connection) -> dict[str, int]:
+    """How many live examples have each label, by name."""
+    read = label_reader()
+    counts: dict[str, int] = {}
+    rows = connection.execute(select(versions.c.labels, func.count()).where(LIVE).group_by(versions.c.labels))
+    for stored, count in rows:
+        for label in read(stored):
+            counts[label] = counts.get(label, 0) + count
+    return dict(sorted(counts.items()))
+
+
+def live_with_any(connection: Connection, labels: Iterable[str]) -> list[Version]:
+    """The live examples that have one of these labels, by id."""
+    wanted = set(labels)
+    read = label_reader()
+    rows = connection.execute(select(versions.c.example_id, versions.c.labels).where(LIVE))
+    return sorted(
+        latest_versions(connection, [number for number, stored in rows if wanted.intersection(read(stored))]).values(),
+        key=lambda version: version.example_id,
+    )
+
+
+def texts_of(connection: Connection, ids: Iterable[int], at: int | None) -> dict[int, str]:
+    """The texts of these examples, also of forgotten ones; unknown ids are left out."""
+    found: dict[int, str] = {}
+    for chunk in chunks(_possible(ids)):
+        rows = connection.execute(_TEXTS, {"ids": chunk, "at": _GREATEST if at is None else at})
+        found.update((number, text) for number, text in rows)
+    return found
+
+
+def history(connection: Connection, limit: int | None) -> list[Revision]:
+    """The last changes, newest first."""
+    statement = select(revisions).order_by(revisions.c.revision.desc()).limit(limit)
+    return [Revision(*row) for row in connection.execute(statement)]

@@ -1,0 +1,157 @@
+"""How a change is written: each function works on a connection that is given, inside the caller's write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, insert
+
+from likewise.datastore.ledger_reading import (
+    VECTOR,
+    Version,
+    chunks,
+    embedded,
+    labels_as_stored,
+    last_revision,
+    latest_versions,
+    live_with_any,
+)
+from likewise.datastore.schema import embeddings, examples, revisions, texts, versions
+from likewise.datastore.teaching import Slot
+from likewise.errors import ExampleError
+from likewise.types import Change
+
+_ROWS = 1000  # rows handed to the database at once
+
+
+def write_taught(
+    connection: Connection,
+    changed: Sequence[Slot],
+    known_texts: Mapping[str, int],
+    entries: Sequence[tuple[str, bytes]],
+    fingerprint: str,
+    source: str | None,
+    by: str | None,
+    note: str | None,
+) -> int:
+    """Write what teaching changed and return its revision; new examples get their ids.
+
+    `known_texts` maps digests to the ids of the texts that are there; `entries` are the texts and vectors as taught.
+    """
+    ids_of_texts = {**known_texts, **_write_texts(connection, changed, known_texts, entries)}
+    _write_embeddings(connection, changed, ids_of_texts, entries, fingerprint)
+    revision = _write_revision(connection, "taught", len(changed), by, note)
+    new = [slot for slot in changed if slot.example_id is None]
+    if new:
+        statement = insert(examples).returning(examples.c.id, sort_by_parameter_order=True)
+        made = connection.execute(statement, [{"created_revision": revision}] * len(new)).scalars()
+        for slot, number in zip(new, made, strict=True):
+            slot.example_id = number
+    after = (
+        Version(id_of(slot), ids_of_texts[slot.now.digest], slot.now.digest, slot.now.labels, slot.now.ref, source)
+        for slot in changed
+    )
+    _write_versions(connection, revision, after)
+    return revision
+
+
+def record(
+    connection: Connection,
+    action: str,
+    listed: Sequence[int],
+    before: Mapping[int, Version],
+    wanted: Mapping[int, tuple[str, ...] | None],
+    by: str | None,
+    note: str | None,
+) -> Change:
+    """Give examples the wanted labels (None: forget them) as one change; nothing differs: no revision."""
+    after = [replace(before[number], labels=labels) for number, labels in sorted(wanted.items())]
+    changed = [version for version in after if version != before[version.example_id]]
+    if changed:
+        revision = _write_revision(connection, action, len(changed), by, note)
+        _write_versions(connection, revision, changed)
+    else:
+        revision = last_revision(connection)
+    return Change(revision, tuple(listed), updated=len(changed), known=len(after) - len(changed))
+
+
+def exchange(connection: Connection, action: str, olds: set[str], new: str, by: str | None, note: str | None) -> Change:
+    """Put one label in the place of others wherever they stand."""
+    before = {version.example_id: version for version in live_with_any(connection, olds)}
+    wanted = {number: tuple(sorted({new, *(version.labels or ())} - olds)) for number, version in before.items()}
+    return record(connection, action, list(before), before, wanted, by, note)
+
+
+def required(connection: Connection, ids: Iterable[int]) -> dict[int, Version]:
+    """The latest versions of these examples. Raises ExampleError for one that is unknown or forgotten."""
+    listed = list(ids)
+    found = latest_versions(connection, listed)
+    for number in listed:
+        if number not in found:
+            raise ExampleError(f"there is no example {number}; nothing was changed, look up the ids and try again")
+        if found[number].labels is None:
+            raise ExampleError(
+                f"example {number} was forgotten already; nothing was changed, leave it out and try again"
+            )
+    return found
+
+
+def id_of(slot: Slot) -> int:
+    """The id of a slot's example, which is written by now."""
+    assert slot.example_id is not None
+    return slot.example_id
+
+
+def _write_texts(
+    connection: Connection, changed: Sequence[Slot], known: Mapping[str, int], entries: Sequence[tuple[str, bytes]]
+) -> dict[str, int]:
+    """Write the texts that are not there yet; their ids by digest."""
+    new = {slot.now.digest: entries[slot.entry][0] for slot in changed if slot.now.digest not in known}
+    if not new:
+        return {}
+    statement = insert(texts).returning(texts.c.id, sort_by_parameter_order=True)
+    rows = [{"text": text, "digest": digest} for digest, text in new.items()]
+    return dict(zip(new, connection.execute(statement, rows).scalars(), strict=True))
+
+
+def _write_embeddings(
+    connection: Connection,
+    changed: Sequence[Slot],
+    ids_of_texts: Mapping[str, int],
+    entries: Sequence[tuple[str, bytes]],
+    fingerprint: str,
+) -> None:
+    """Write the embeddings of this generation that the changed examples' texts do not have yet."""
+    wanted = {ids_of_texts[slot.now.digest]: slot.entry for slot in changed if slot.now.labels is not None}
+    there = embedded(connection, wanted, fingerprint)
+    for chunk in chunks(((text_id, entry) for text_id, entry in wanted.items() if text_id not in there), _ROWS):
+        rows = []
+        for text_id, entry in chunk:
+            vector = entries[entry][1]
+            dimension = len(vector) // VECTOR.itemsize
+            rows.append({"text_id": text_id, "fingerprint": fingerprint, "dimension": dimension, "vector": vector})
+        connection.execute(insert(embeddings), rows)
+
+
+def _write_revision(connection: Connection, action: str, touched: int, by: str | None, note: str | None) -> int:
+    """Write the next revision, of now; its number."""
+    number = last_revision(connection) + 1
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    values = {"revision": number, "at": now, "action": action, "by": by, "note": note, "examples": touched}
+    connection.execute(insert(revisions), values)
+    return number
+
+
+def _write_versions(connection: Connection, revision: int, after: Iterable[Version]) -> None:
+    """Write what the examples are from this revision on."""
+
+    def rows() -> Iterator[dict[str, object]]:
+        for version in after:
+            labels = None if version.labels is None else labels_as_stored(version.labels)
+            yield {"example_id": version.example_id, "revision": revision, "text_id": version.text_id,
+                   "labels": labels, "ref": version.ref, "source": version.source}  # fmt: skip
+
+    for chunk in chunks(rows(), _ROWS):
+        connection.execute(insert(versions), chunk)

@@ -1,0 +1,214 @@
+"""The index against a brute-force search in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from likewise.datastore.index import Hits, Index
+
+
+def nearest(
+    ids: np.ndarray, keys: np.ndarray, codes: np.ndarray, query: np.ndarray, k: int
+) -> list[tuple[float, int, int]]:
+    """The oracle: every distance from its definition, sorted by (distance, id)."""
+    found = []
+    for example_id, key, code in zip(ids, keys, codes, strict=True):
+        difference = query.astype(np.float64) - key.astype(np.float64)
+        found.append((float(np.sqrt((difference**2).sum())), int(example_id), int(code)))
+    return sorted(found)[:k]
+
+
+def rows(hits: Hits) -> list[list[tuple[float, int, int]]]:
+    return [
+        list(zip(distances.tolist(), ids.tolist(), codes.tolist(), strict=True))
+        for distances, ids, codes in zip(hits.distances, hits.ids, hits.codes, strict=True)
+    ]
+
+
+def assert_exact(
+    index: Index, ids: np.ndarray, keys: np.ndarray, codes: np.ndarray, queries: np.ndarray, k: int
+) -> None:
+    found = rows(index.search(queries, k))
+    assert len(found) == len(queries)
+    for row, query in zip(found, queries, strict=True):
+        assert row == nearest(ids, keys, codes, query, k)
+
+
+def made(seed: int, n: int, m: int, kind: str) -> np.ndarray:
+    """Keys of several characters: a coarse grid (many ties), repeats, a tight cluster far from the origin, ..."""
+    rng = np.random.default_rng(seed)
+    if kind == "grid":
+        return rng.integers(-1, 2, (n, m)).astype(np.float32)
+    if kind == "repeats":
+        return rng.normal(size=(max(1, n // 4), m)).astype(np.float32)[rng.integers(0, max(1, n // 4), n)]
+    if kind == "far cluster":
+        return (1000 + 1e-3 * rng.normal(size=(n, m))).astype(np.float32)
+    if kind == "tiny":
+        return (1e-30 * rng.normal(size=(n, m))).astype(np.float32)
+    if kind == "huge":
+        return (1e30 * rng.normal(size=(n, m))).astype(np.float32)
+    if kind == "one outlier":
+        keys = rng.normal(size=(n, m)).astype(np.float32)
+        keys[0] *= np.float32(1e6)
+        return keys
+    return rng.normal(size=(n, m)).astype(np.float32)
+
+
+KINDS = ["normal", "grid", "repeats", "far cluster", "tiny", "huge", "one outlier"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 60),
+    m=st.sampled_from([1, 2, 7, 16, 33]),
+    k=st.integers(1, 80),
+    kind=st.sampled_from(KINDS),
+)
+def test_search_is_exact_in_every_order_and_batch(seed: int, n: int, m: int, k: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    keys, codes = made(seed, n, m, kind), rng.integers(0, 5, n)
+    ids = rng.choice(10**12, size=n, replace=False)
+    queries = np.concatenate([made(seed + 1, 4, m, kind), keys[:3]])
+    index = Index(m)
+    index.add(ids, keys, codes)
+    assert_exact(index, ids, keys, codes, queries, k)
+
+    shuffled, order = Index(m), rng.permutation(n)
+    for place in order:
+        shuffled.add(ids[place : place + 1], keys[place : place + 1], codes[place : place + 1])
+    whole = rows(index.search(queries, k))
+    assert rows(shuffled.search(queries, k)) == whole
+    assert [rows(shuffled.search(queries[i : i + 1], k))[0] for i in range(len(queries))] == whole
+    assert rows(index.search(queries[::-1], k)) == whole[::-1]
+
+
+class InterleavedChanges(RuleBasedStateMachine):
+    """Adds, removals and recodings in any order leave what the oracle holds."""
+
+    dimension = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index = Index(self.dimension)
+        self.held: dict[int, tuple[np.ndarray, int]] = {}
+        self.next_id = 1
+
+    @rule(count=st.integers(0, 20), seed=st.integers(0, 999), descending=st.booleans())
+    def add(self, count: int, seed: int, descending: bool) -> None:
+        keys = made(seed, count, self.dimension, "grid")
+        ids = list(range(self.next_id, self.next_id + count))[:: -1 if descending else 1]
+        self.index.add(ids, keys, [seed % 7] * count)
+        self.held.update({i: (key, seed % 7) for i, key in zip(ids, keys, strict=True)})
+        self.next_id += count
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        gone = data.draw(st.lists(st.sampled_from(sorted(self.held)), unique=True))
+        self.index.remove(gone)
+        for example_id in gone:
+            del self.held[example_id]
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), code=st.integers(0, 9))
+    def recode(self, data: st.DataObject, code: int) -> None:
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.held)), unique=True))
+        self.index.recode(ids, [code] * len(ids))
+        for example_id in ids:
+            self.held[example_id] = (self.held[example_id][0], code)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def refused_changes_change_nothing(self, data: st.DataObject) -> None:
+        there = data.draw(st.sampled_from(sorted(self.held)))
+        key = np.full((2, self.dimension), 9, dtype=np.float32)
+        with pytest.raises(ValueError, match=f"example {there} is in the index already"):
+            self.index.add([self.next_id, there], key, [0, 0])
+        with pytest.raises(ValueError, match=f"example {self.next_id} is not in the index"):
+            self.index.remove([there, self.next_id])
+        with pytest.raises(ValueError, match=f"example {self.next_id} is not in the index"):
+            self.index.recode([there, self.next_id], [99, 99])
+
+    @invariant()
+    def as_the_oracle(self) -> None:
+        ids = np.array(sorted(self.held), dtype=np.int64)
+        keys = np.array([self.held[i][0] for i in ids], dtype=np.float32).reshape(-1, self.dimension)
+        codes = np.array([self.held[i][1] for i in ids], dtype=np.int32)
+        exported = self.index.export()
+        assert len(self.index) == len(ids)
+        expected_arrays: tuple[np.ndarray, ...] = (ids, keys, codes)
+        for found, expected in zip(exported, expected_arrays, strict=True):
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+        assert all(int(i) in self.index for i in ids) and self.next_id not in self.index
+        assert_exact(self.index, ids, keys, codes, made(5, 3, self.dimension, "grid"), 4)
+
+
+InterleavedChanges.TestCase.settings = settings(deadline=None, max_examples=40, stateful_step_count=15)
+TestInterleavedChanges = InterleavedChanges.TestCase
+
+
+def test_search_in_blocks_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = made(0, 200, 5, "grid")
+    index = Index(5)
+    index.add(np.arange(200), keys, np.zeros(200, dtype=int))
+    queries = made(1, 23, 5, "normal")
+    whole = index.search(queries, 7)
+    monkeypatch.setattr("likewise.datastore.index._BLOCK", 650)  # three queries a block
+    blocked = index.search(queries, 7)
+    assert rows(blocked) == rows(whole)
+    assert_exact(index, np.arange(200), keys, np.zeros(200, dtype=int), queries, 7)
+
+
+def test_shapes_and_types_of_hits() -> None:
+    index = Index(2)
+    nothing = index.search(np.zeros((3, 2)), 5)
+    assert nothing.ids.shape == nothing.distances.shape == nothing.codes.shape == (3, 0)
+    index.add([7, 3], [[0, 0], [3, 4]], [1, 2])
+    hits = index.search([[0, 0]], 5)
+    assert hits.ids.tolist() == [[7, 3]] and hits.distances.tolist() == [[0, 5]] and hits.codes.tolist() == [[1, 2]]
+    assert [str(part.dtype) for part in (hits.ids, hits.distances, hits.codes)] == ["int64", "float64", "int32"]
+    assert index.search(np.zeros((0, 2)), 1).ids.shape == (0, 1)
+
+
+def test_an_id_may_come_back_after_it_was_removed() -> None:
+    index = Index(1)
+    index.add([1, 2], [[0], [1]], [0, 0])
+    index.remove([1])
+    index.add([1], [[5]], [3])
+    hits = index.search([[5]], 1)
+    assert hits.ids.tolist() == [[1]] and hits.codes.tolist() == [[3]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "keys", "codes", "message"),
+    [
+        ([1], [[1, 2, 3]], [0], "expected \\(n, 2\\)"),
+        ([1], [[1, np.nan]], [0], "not finite"),
+        ([1], [[1, 1e39]], [0], "not finite"),
+        ([1, 2], [[1, 2]], [0], "expected as many"),
+        ([1, 1], [[1, 2], [1, 2]], [0, 0], "example 1 is given twice"),
+        ([1.5], [[1, 2]], [0], "whole numbers"),
+        ([1], [[1, 2]], [2**40], "beyond the range"),
+    ],
+)
+def test_add_refuses(ids: list[float], keys: list[list[float]], codes: list[int], message: str) -> None:
+    index = Index(2)
+    with pytest.raises(ValueError, match=message):
+        index.add(ids, keys, codes)
+    assert len(index) == 0
+
+
+def test_search_refuses_what_it_cannot_answer() -> None:
+    index = Index(2)
+    with pytest.raises(ValueError, match="k is 0"):
+        index.search([[0, 0]], 0)
+    with pytest.raises(ValueError, match="not finite"):
+        index.search([[0, np.inf]], 1)
+    with pytest.raises(ValueError, match="dimension is 0"):
+        Index(0)
