@@ -58,7 +58,11 @@ class Oracle:
                     self.held[number] = (text, entry[1], self.held[number][2])
             return twins[0], "known" if self.held == before else "updated"
         if same and on_conflict != "both":
-            return same[0], "known"
+            nameless = [number for number in same if self.held[number][2] is None]
+            if ref is None or not nameless or on_conflict == "keep":
+                return same[0], "known"
+            self.held[nameless[0]] = entry
+            return nameless[0], "updated"
         if twins and on_conflict == "keep":
             return twins[0], "kept"
         number, self.next_id = self.next_id, self.next_id + 1

@@ -244,9 +244,19 @@ def test_thousands_in_one_change(ledger: Ledger) -> None:
     ]
     change = ledger.teach(new, "fp")
     assert len(change.ids) == 3500 and change.added == 3000 and change.ids[:3000] == tuple(range(1, 3001))
-    assert change.known == 500
+    # Repeats are known; every seventh brings a reference, which its example takes on unless it has one.
+    adopting = [i for i in range(3000, 3500) if i % 7 == 0 and (i - 3000) % 7 != 0]
+    assert (change.known, change.updated) == (500 - len(adopting), len(adopting))
     _, deltas = ledger.changes(0)
     stored = ledger.vectors([d.text_id for d in reversed(deltas)], "fp")
     assert stored[:, 0].tolist() == [len(ledger_text.text) for ledger_text in reversed(ledger.examples())]
     assert ledger.forget(range(1, 2001)).updated == 2000
     assert ledger.example_count() == 1000
+
+
+def test_a_repeat_with_a_reference_gives_it_to_an_example_that_has_none(ledger: Ledger) -> None:
+    ledger.teach([entry("hello", "a")], "fp")
+    change = ledger.teach([entry("hello", "a", ref="r")], "fp")
+    assert (change.ids, change.updated) == ((1,), 1)
+    change = ledger.teach([entry("hello", "b", ref="r")], "fp")  # a correction by reference finds the same example
+    assert (change.ids, change.added, change.updated) == ((1,), 0, 1)

@@ -87,9 +87,13 @@ class Teaching:
             return self._add(new, entry), "added"
         if self.on_conflict == "replace":
             return self._replace(twins, new, entry)
-        same = next((twin for twin in twins if twin.now.labels == new.labels), None)
-        if same is not None:
-            return same, "known"
+        same = [twin for twin in twins if twin.now.labels == new.labels]
+        if same:
+            nameless = next((twin for twin in same if twin.now.ref is None), None)
+            if new.ref is None or nameless is None or self.on_conflict == "keep":
+                return same[0], "known"
+            self._change(nameless, new, entry)  # takes on the reference, so that a later correction finds it
+            return nameless, "updated"
         if self.on_conflict == "keep":
             return twins[0], "kept"
         return self._add(new, entry), "added"
@@ -125,4 +129,6 @@ class Teaching:
             self._by_text[slot.now.digest].remove(slot)
             # The lowest id answers for a text.
             insort(self._by_text.setdefault(after.digest, []), slot, key=lambda twin: twin.rank)
+        if after.ref is not None:
+            self._by_ref[after.ref] = slot
         slot.now, slot.entry = after, entry
