@@ -1,0 +1,1 @@
+"""TEXT -> EMBEDDINGS: names of encoders, and what answers with them."""

@@ -1,0 +1,162 @@
+"""A folder of weights -> a SentenceTransformer that is ready to be trained or exported."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from likewise.errors import EncoderError
+from likewise.types import Pooling as PoolingChoice
+
+_TALKATIVE = ("transformers", "sentence_transformers", "huggingface_hub", "torch.onnx")
+_MISSING = re.compile(r"^(?P<weight>[\w.{}, ]+?)\s*\|\s*(?:MISSING|MISMATCH)\b", re.MULTILINE)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def load(folder: Path, *, pooling: PoolingChoice = "auto") -> SentenceTransformer:
+    """Load a sentence-transformers folder, or a plain transformers folder, on the CPU in float32, without network.
+
+    `pooling` "auto" keeps the folder's own way, which is the mean where it has none; "mean" and "cls" replace it.
+    A closing Normalize module is taken off, since normalisation is the recipe's matter, and no prompt is put
+    before a text by default. The longest text the model takes never exceeds its position embeddings.
+    EncoderError when the folder cannot be read, lacks weights, or does not turn text into token embeddings.
+    """
+    if not folder.is_dir():
+        raise EncoderError(f"no encoder folder at {folder}; expected a sentence-transformers or transformers folder")
+    try:
+        # Weights that a folder may lack (an unused pooler) are drawn at random: always the same ones, and
+        # without touching the caller's generator.
+        with quiet() as said, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, SafetensorError) as e:
+        reason = " ".join(str(e).split())[:300]
+        raise EncoderError(
+            f"cannot read the encoder in {folder} ({type(e).__name__}: {reason}); "
+            f"expected a sentence-transformers or transformers folder of this version's kind"
+        ) from e
+    _check_complete(folder, said)
+    _check_reads_text(folder, model)
+    strip_normalisation(model)
+    _set_pooling(folder, model, pooling)
+    model.tokenizer.padding_side = "right"  # padding on the left would shift absolute positions, batch by batch
+    model.default_prompt_name = None
+    model.float()
+    model.max_seq_length = token_limit(model)
+    return model.eval()
+
+
+def strip_normalisation(model: SentenceTransformer) -> None:
+    """Take closing Normalize modules off the model, in place."""
+    while len(model) > 0 and isinstance(model[-1], Normalize):
+        del model[-1]
+
+
+def token_limit(model: SentenceTransformer) -> int:
+    """The longest text, in tokens with the special ones, that the model takes.
+
+    The least of its own setting and its position embeddings. Models whose padding has a position (RoBERTa, MPNet)
+    number their tokens from behind it, so that many rows of the table are never reached.
+    """
+    limits = [int(model.max_seq_length)] if model.max_seq_length else []
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - skipped)
+    if not limits:
+        raise EncoderError(
+            "the encoder names no greatest length; set `max_seq_length` in its sentence_bert_config.json"
+        )
+    return min(limits)
+
+
+@contextmanager
+def quiet() -> Iterator[list[str]]:
+    """Keep the libraries' bars, advice and warnings off the screen; yields what they log, as it comes.
+
+    Works on the process's loggers and warning filters, which are as before afterwards.
+    """
+    said: list[str] = []
+    collector = _Collector(said)
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [(logger, list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [collector], False
+        logger.setLevel(logging.WARNING)  # a user's stricter level would hide what load has to read
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield said
+    finally:
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+class _Collector(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(record.getMessage())
+
+
+def _check_complete(folder: Path, said: list[str]) -> None:
+    """transformers draws weights that a folder lacks at random and only logs it; we refuse, but for a pooler."""
+    report = _COLOUR.sub("", "\n".join(said))
+    lacking = [match["weight"].strip() for match in _MISSING.finditer(report)]
+    lacking = [weight for weight in lacking if "pooler" not in weight.split(".")]
+    if lacking:
+        raise EncoderError(
+            f"the encoder in {folder} lacks weights or has them in another shape "
+            f"({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}); copy it again, whole"
+        )
+
+
+def _check_reads_text(folder: Path, model: SentenceTransformer) -> None:
+    first = model[0] if len(model) else None
+    reads = isinstance(first, Transformer) and first.module_output_name == "token_embeddings"
+    if not reads or model.tokenizer is None:
+        found = "nothing" if first is None else type(first).__name__
+        raise EncoderError(
+            f"the encoder in {folder} begins with {found}, which yields no token embeddings; "
+            f"expected a transformer that reads text"
+        )
+
+
+def _set_pooling(folder: Path, model: SentenceTransformer, pooling: PoolingChoice) -> None:
+    found = [module for module in model if isinstance(module, Pooling)]
+    if pooling == "auto":
+        if found:
+            return
+        pooling = "mean"
+    width = cast(Transformer, model[0]).get_embedding_dimension()
+    replacement = Pooling(width, pooling)
+    if not found:
+        model.insert(1, replacement)
+    elif found[0].pooling_output_dimension != width and len(model) > 2:
+        raise EncoderError(
+            f"the encoder in {folder} pools by {found[0].pooling_mode} into layers of its own, so pooling {pooling!r} "
+            f"cannot replace it; leave the pooling to the encoder"
+        )
+    else:
+        for i, module in enumerate(model):
+            if isinstance(module, Pooling):
+                model[i] = replacement
