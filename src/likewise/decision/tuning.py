@@ -1,0 +1,276 @@
+"""The search for whitening dimensions, k, T, lambda, the head's hyper-parameters and the thresholds.
+
+Everything is chosen on held-out rows, from one nearest-neighbour search per number of dimensions over embeddings
+that were computed once. A hold-out is one fold; cross-validation is several, whose held-out rows are pooled.
+
+Among thousands of settings the best one on a few hundred held-out rows is best by luck as much as by merit. So the
+measure does not decide alone: of all settings whose measure cannot be told from the best (within `SLACK` standard
+errors), the one that gives the held-out truth the highest likelihood is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from likewise.decision.blend import blend
+from likewise.decision.head import HeadSettings, log_odds, make_head, sigmoid, softmax
+from likewise.decision.measures import OBJECTIVES, Decisions, count_columns
+from likewise.decision.statistics import Statistics
+from likewise.decision.thresholds import Sweep, fit_maps, label_thresholds
+from likewise.decision.vote import vote, vote_weights
+from likewise.decision.whitening import Whitening, fit_whitening, no_whitening
+from likewise.settings import Measure
+from likewise.types import Task
+
+Matrix = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
+LabelSets = Sequence[tuple[str, ...]]
+Search = Callable[[Embeddings, Embeddings, int], tuple[NDArray[np.float64], NDArray[np.int64]]]
+"""(keys, queries, k) -> distances and row numbers of each query's k nearest keys, nearest first."""
+
+SLACK = 0.5
+DIMENSIONS: tuple[int | None, ...] = (None, 8, 16, 32, 64, 128, 256)
+HEAD_DIMENSIONS: tuple[int | None, ...] = (None, 16, 64, 10**6)
+SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9)
+PRIORS = (0.0, 0.5, 1.0)
+KS = (1, 3, 5, 10, 20, 40, 80)
+SPREADS = (0.1, 0.25, 0.5, 1.0, 2.0, np.inf)
+LAMBDAS = tuple(np.linspace(0.0, 1.0, 11))
+HEADS_KEPT = 3
+TEMPERATURES = tuple(np.geomspace(0.25, 64.0, 33))
+ABSENT = -np.inf  # the logit of a label that a fold has no example of
+FLOOR = 1e-6  # a probability below this counts as this in a likelihood
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Rows that vote and make the head, and rows held out: embeddings (rows, d) and label sets of each."""
+
+    embeddings: Embeddings
+    label_sets: LabelSets
+    held_embeddings: Embeddings
+    held_label_sets: LabelSets
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the search chose. `dimensions` None: no whitening; `temperature` may be infinite: a majority vote.
+
+    `thresholds` (several labels a text): label to threshold, `threshold` for the others. `scores`: the measure of
+    head, neighbours and blend on the held-out rows they were chosen on, so somewhat optimistic.
+    """
+
+    dimensions: int | None
+    k: int
+    temperature: float
+    lambda_: float
+    head: HeadSettings
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    threshold: float = 0.5
+    measure: Measure = "macro_f1"
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Nearest:
+    """One fold's held-out rows and their neighbours: distances and label-set codes, both (rows, k), nearest first."""
+
+    distances: Matrix
+    codes: NDArray[np.int32]
+    membership: Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class _Vote:
+    """A way of voting. Its probabilities are made when asked for: hundreds of such tables would fill the memory."""
+
+    dimensions: int | None
+    k: int
+    temperature: float
+    found: list[_Nearest]
+
+    def probabilities(self) -> Matrix:
+        """Shape (held-out rows of all folds, labels)."""
+        k, temperature = self.k, self.temperature
+        return np.concatenate(
+            [
+                vote(vote_weights(near.distances[:, :k], temperature), near.codes[:, :k], near.membership)
+                for near in self.found
+            ]
+        )
+
+
+class _Head(NamedTuple):
+    settings: HeadSettings
+    probabilities: Matrix
+
+
+class _Choice(NamedTuple):
+    vote: _Vote
+    head: _Head
+    lambda_: float
+
+
+def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) -> Tuned:
+    """The settings that serve the held-out rows of these folds best; see the module's text for how."""
+    problem = _Problem(folds, task, measure)
+    whitenings = [fit_whitening(fold.embeddings) for fold in folds]
+    heads = problem.best(list(_heads(problem, whitenings)), HEADS_KEPT)
+    chosen = problem.most_likely(list(_votes(problem, whitenings, search)), heads)
+    voted = chosen.vote.probabilities()
+    probabilities = blend(voted, chosen.head.probabilities, chosen.lambda_, task)
+    tuned = Tuned(
+        chosen.vote.dimensions, chosen.vote.k, chosen.vote.temperature, chosen.lambda_, chosen.head.settings,
+        measure=measure,
+    )  # fmt: skip
+    if task == "multi":
+        threshold, each = label_thresholds(problem.truth, probabilities, measure)
+        tuned = replace(tuned, threshold=threshold, thresholds=dict(zip(problem.labels, each, strict=True)))
+    voices = {"head": chosen.head.probabilities, "neighbours": voted, "blend": probabilities}
+    return replace(tuned, scores={name: problem.score(p) for name, p in voices.items()})
+
+
+class _Problem:
+    """The held-out truth of all folds, and how a table of probabilities is judged against it."""
+
+    def __init__(self, folds: Sequence[Fold], task: Task, measure: Measure) -> None:
+        self.folds = folds
+        self.task: Task = task
+        self.measure = measure
+        self.labels = sorted({label for fold in folds for labels in fold.label_sets for label in labels})
+        self.columns = {label: i for i, label in enumerate(self.labels)}
+        held = [labels for fold in folds for labels in fold.held_label_sets]
+        self.truth = self.membership(held)
+        self._sweep = Sweep(self.truth)
+        # With one label a text: the column of each row's label, past the last one if no fold can learn it.
+        self._true_columns = np.where(self.truth.any(axis=1), self.truth.argmax(axis=1), len(self.labels))
+
+    def membership(self, label_sets: LabelSets) -> Decisions:
+        """Boolean (rows, labels); labels that no fold can learn are left out."""
+        out = np.zeros((len(label_sets), len(self.labels)), dtype=bool)
+        for row, labels in enumerate(label_sets):
+            for label in labels:
+                if label in self.columns:
+                    out[row, self.columns[label]] = True
+        return out
+
+    def held(self, parts: Sequence[tuple[list[str], Matrix]], missing: float) -> Matrix:
+        """Each fold's values, by its own labels, as one table (held-out rows, labels)."""
+        tables = []
+        for fold, (labels, values) in zip(self.folds, parts, strict=True):
+            table = np.full((len(fold.held_embeddings), len(self.labels)), missing)
+            table[:, [self.columns[label] for label in labels]] = values
+            tables.append(table)
+        return np.concatenate(tables)
+
+    def score(self, probabilities: Matrix) -> float:
+        """The measure of what is decided: the best label, or those over the best common threshold."""
+        objective = OBJECTIVES[self.measure]
+        if self.task == "multi":
+            return float(objective(self._sweep.counts(probabilities)).max())
+        return float(objective(count_columns(self._true_columns, probabilities.argmax(axis=1), len(self.labels))))
+
+    def likelihood(self, probabilities: Matrix) -> float:
+        """Mean log-likelihood of the truth."""
+        if self.task == "single":
+            p = np.clip(probabilities[self.truth], FLOOR, 1 - FLOOR)
+            return float(np.log(p).sum() / len(self.truth))
+        p = np.clip(probabilities, FLOOR, 1 - FLOOR)
+        return float(np.log(np.where(self.truth, p, 1 - p)).mean())
+
+    def slack(self, best: float) -> float:
+        share = min(max(abs(best), 0.01), 0.99)
+        return SLACK * float(np.sqrt(share * (1 - share) / max(len(self.truth), 1)))
+
+    def best(self, heads: list[_Head], keep: int) -> list[_Head]:
+        """The likeliest heads among those whose measure is near the best."""
+        scores = np.array([self.score(head.probabilities) for head in heads])
+        near = [h for h, s in zip(heads, scores, strict=True) if s >= scores.max() - self.slack(scores.max())]
+        return sorted(near, key=lambda head: -self.likelihood(head.probabilities))[:keep]
+
+    def most_likely(self, votes: list[_Vote], heads: list[_Head]) -> _Choice:
+        """The likeliest mixture of a vote and a head among those whose measure is near the best."""
+
+        def mixtures(vote: _Vote) -> Iterator[Matrix]:
+            voted = vote.probabilities()
+            for head in heads:
+                for lambda_ in LAMBDAS:
+                    yield blend(voted, head.probabilities, lambda_, self.task)
+
+        scores = np.array([[self.score(p) for p in mixtures(vote)] for vote in votes])
+        near = scores >= scores.max() - self.slack(scores.max())
+        likelihoods = np.full(scores.shape, -np.inf)
+        for row in np.flatnonzero(near.any(axis=1)):
+            for column, p in enumerate(mixtures(votes[row])):
+                if near[row, column]:
+                    likelihoods[row, column] = self.likelihood(p)
+        row, column = divmod(int(likelihoods.argmax()), scores.shape[1])
+        return _Choice(votes[row], heads[column // len(LAMBDAS)], float(LAMBDAS[column % len(LAMBDAS)]))
+
+
+def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
+    """Every head: place, shrinkage and prior by grid; temperature or logistic maps by likelihood."""
+    statistics = [Statistics.of(fold.embeddings, fold.label_sets) for fold in problem.folds]
+    widest = min(whitening.dimension for whitening in whitenings)
+    places = sorted({None if n is None else min(n, widest) for n in HEAD_DIMENSIONS}, key=lambda n: n or 0)
+    for place in places:
+        for shrinkage in SHRINKAGES:
+            for prior in PRIORS if problem.task == "single" else PRIORS[-1:]:
+                settings = HeadSettings(place, shrinkage, prior)
+                fitted = [make_head(s, w, settings, problem.task) for s, w in zip(statistics, whitenings, strict=True)]
+                logits = problem.held(
+                    [
+                        (head.labels, fold.held_embeddings @ head.weights + head.bias)
+                        for fold, head in zip(problem.folds, fitted, strict=True)
+                    ],
+                    missing=ABSENT,
+                )
+                if problem.task == "single":
+                    yield _tempered(problem, settings, logits)
+                else:
+                    odds = problem.held([(s.labels, log_odds(s)) for s in statistics], missing=0.0)
+                    yield _mapped(problem, settings, logits, odds)
+
+
+def _tempered(problem: _Problem, settings: HeadSettings, logits: Matrix) -> _Head:
+    tables = [softmax(logits / t) for t in TEMPERATURES]
+    best = int(np.argmax([problem.likelihood(p) for p in tables]))
+    return _Head(replace(settings, temperature=float(TEMPERATURES[best])), tables[best])
+
+
+def _mapped(problem: _Problem, settings: HeadSettings, logits: Matrix, odds: Matrix) -> _Head:
+    """`logits` were made with the neutral map (1, 0), so that the scores are what exceeds the log-odds."""
+    maps, pooled, calibrated = fit_maps(problem.truth, logits - odds, odds)
+    named = {label: (float(a), float(b)) for label, (a, b) in zip(problem.labels, maps, strict=True)}
+    return _Head(replace(settings, maps=named, pooled_map=pooled), sigmoid(calibrated))
+
+
+def _votes(problem: _Problem, whitenings: list[Whitening], search: Search) -> Iterator[_Vote]:
+    """Every vote: from one search per number of dimensions, each k and each temperature."""
+    smallest = min(len(fold.embeddings) for fold in problem.folds)
+    ks = sorted({min(k, smallest) for k in KS})
+    widest = min(whitening.dimension for whitening in whitenings)
+    coded = [_coded(problem, fold.label_sets) for fold in problem.folds]
+    for dimensions in sorted({None if n is None else min(n, widest) for n in DIMENSIONS}, key=lambda n: n or 0):
+        found = []
+        for fold, whitening, (codes, membership) in zip(problem.folds, whitenings, coded, strict=True):
+            to_key = no_whitening(len(whitening.mean)) if dimensions is None else whitening.first(dimensions)
+            distances, rows = search(to_key.keys(fold.embeddings), to_key.keys(fold.held_embeddings), ks[-1])
+            found.append(_Nearest(distances, codes[rows], membership))
+        # How far the neighbours of a text lie apart sets the scale on which temperatures differ.
+        spread = float(np.median(np.concatenate([n.distances[:, -1] - n.distances[:, 0] for n in found]))) or 1.0
+        for k in ks:
+            for temperature in (spread * s for s in SPREADS) if k > 1 else (np.inf,):
+                yield _Vote(dimensions, k, float(temperature), found)
+
+
+def _coded(problem: _Problem, label_sets: LabelSets) -> tuple[NDArray[np.int32], Matrix]:
+    """The number of each row's label set, and the labels of each set."""
+    numbers: dict[tuple[str, ...], int] = {}
+    codes = np.array([numbers.setdefault(labels, len(numbers)) for labels in label_sets], dtype=np.int32)
+    return codes, problem.membership(list(numbers)).astype(np.float64)

@@ -1,0 +1,1 @@
+"""How well a model does: measures of its three voices, for programs and for people."""

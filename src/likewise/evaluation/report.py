@@ -1,0 +1,255 @@
+"""An evaluation: head, neighbours and blend under the same measures, as JSON and for a terminal.
+
+The formulas are those of `likewise.decision.measures`. Here they are taken of label sets by name, and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from likewise.decision.measures import Counts, Decisions, confusion, count, jaccard
+from likewise.errors import DataError
+from likewise.types import Task
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+LabelSets = Sequence[tuple[str, ...]]
+
+VOICES = ("blend", "head", "neighbours")
+MEASURES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "hamming_loss": "hamming loss",
+    "jaccard": "Jaccard",
+}
+"""Name in JSON, and as shown."""
+
+SHOWN_CONFUSIONS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class VoiceScores:
+    """One voice under all measures. `jaccard` is the mean over texts; `counts` are by label."""
+
+    counts: Counts
+    jaccard: float
+
+    def overall(self) -> dict[str, float]:
+        """The measures over all labels; hamming loss is the only one of which less is better."""
+        return {
+            "accuracy": float(self.counts.accuracy()),
+            "macro_f1": float(self.counts.macro_f1()),
+            "micro_f1": float(self.counts.micro_f1()),
+            "hamming_loss": float(self.counts.hamming_loss()),
+            "jaccard": self.jaccard,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What the three voices of a model made of `n` labelled texts, at a revision.
+
+    `labels`: all that a text bears or a voice decided, sorted; macro-F1 is the mean over them. `confusion` is the
+    blend's: with one label a text counts of shape (labels, labels), rows the truth; with several, None (the counts
+    by label say it).
+    """
+
+    n: int
+    task: Task
+    revision: int
+    labels: list[str]
+    voices: Mapping[str, VoiceScores]
+    confusion: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, truth: LabelSets, decided: Mapping[str, LabelSets], task: Task, revision: int) -> Evaluation:
+        """Compare each text's true labels with what the voices "blend", "head" and "neighbours" decided.
+
+        DataError without texts; ValueError if a voice is missing or decided another number of texts.
+        """
+        if not truth:
+            raise DataError("evaluate: found no labelled text, expected at least one; give a file with rows")
+        for voice in VOICES:
+            if voice not in decided or len(decided[voice]) != len(truth):
+                raise ValueError(f"voice {voice!r} must have decided {len(truth)} texts")
+        everything = [truth, *(decided[voice] for voice in VOICES)]
+        labels = sorted({label for rows in everything for row in rows for label in row})
+        true = _table(truth, labels)
+        tables = {voice: _table(decided[voice], labels) for voice in VOICES}
+        voices = {voice: VoiceScores(count(true, table), jaccard(true, table)) for voice, table in tables.items()}
+        matrix = confusion(true, tables["blend"]) if task == "single" else None
+        return cls(len(truth), task, revision, labels, voices, matrix)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as `likewise evaluate --json` prints it."""
+        out: dict[str, Any] = {"n": self.n, "revision": self.revision}
+        for voice, scores in self.voices.items():
+            out[voice] = {**scores.overall(), "per_label": self._per_label(scores.counts)}
+        if self.confusion is not None:
+            out["confusion"] = {"labels": list(self.labels), "counts": self.confusion.tolist()}
+        else:
+            names = ("true_positive", "false_positive", "false_negative", "true_negative")
+            out["confusion"] = {
+                label: dict(zip(names, cells, strict=True))
+                for label, cells in zip(self.labels, self._cells(), strict=True)
+            }
+        return out
+
+    def _per_label(self, counts: Counts) -> dict[str, dict[str, float | int]]:
+        columns = zip(self.labels, counts.precision(), counts.recall(), counts.f1(), counts.true, strict=True)
+        return {
+            label: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+            for label, p, r, f, n in columns
+        }
+
+    def _cells(self) -> list[list[int]]:
+        """Of each label, the blend's true positives, false positives, false negatives and true negatives."""
+        c = self.voices["blend"].counts
+        cells = [c.both, c.decided - c.both, c.true - c.both, c.texts - c.decided - c.true + c.both]
+        table: list[list[int]] = np.stack(cells, axis=1).astype(np.int64).tolist()
+        return table
+
+    def render(self, console: Console) -> None:
+        """Print it on a rich console, at 80 columns and more. Needs rich."""
+        texts = "1 text" if self.n == 1 else f"{self.n:,} texts"
+        _say(console, f"{texts}, {len(self.labels)} labels, revision {self.revision}")
+        _show(console, "The three voices", self._voices_table())
+        if not self.labels:
+            return
+        _show(console, "By label: the blend, and the F1 of head and neighbours", self._labels_table(console.width))
+        if self.confusion is None:
+            _show(console, "Confusion of the blend, by label", self._cells_table(console.width))
+            return
+        matrix = _matrix_table(self.labels, self.confusion)
+        if console.measure(matrix, options=console.options.update(width=10_000)).maximum <= console.width:
+            _show(console, "Confusion of the blend: rows the truth, columns the decision", matrix)
+            return
+        pairs = _pairs(self.labels, self.confusion)
+        if pairs:
+            wrong = sum(pair[0] for pair in pairs)
+            title = f"Confusion of the blend: the most frequent of {wrong:,} wrong decisions"
+            _show(console, title, _pairs_table(pairs[:SHOWN_CONFUSIONS], console.width))
+        if len(pairs) > SHOWN_CONFUSIONS:
+            rarer = len(pairs) - SHOWN_CONFUSIONS
+            _say(console, f"... and {rarer:,} rarer confusions; --json has the whole matrix", style="dim")
+
+    def _voices_table(self) -> Table:
+        table = _new_table()
+        table.add_column("measure")
+        scores = {voice: self.voices[voice].overall() for voice in VOICES}
+        for voice in VOICES:
+            table.add_column(voice, justify="right", style="bold" if voice == "blend" else "")
+        for name, shown in MEASURES.items():
+            table.add_row(shown, *(f"{scores[voice][name]:.3f}" for voice in VOICES))
+        return table
+
+    def _labels_table(self, width: int) -> Table:
+        headings = ("precision", "recall", "F1", "support", "F1\nhead", "F1\nneighbours")
+        table = _label_table(headings, width - 60, bold="F1")
+        blend, head, neighbours = (self.voices[voice].counts for voice in VOICES)
+        columns = [blend.precision(), blend.recall(), blend.f1(), blend.true, head.f1(), neighbours.f1()]
+        for label, p, r, f, n, of_head, of_neighbours in zip(self.labels, *columns, strict=True):
+            numbers = f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{int(n):,}", f"{of_head:.3f}", f"{of_neighbours:.3f}"
+            table.add_row(_shown(label), *numbers)
+        return table
+
+    def _cells_table(self, width: int) -> Table:
+        table = _label_table(("found", "false alarm", "missed", "rightly not"), width - 50)
+        for label, cells in zip(self.labels, self._cells(), strict=True):
+            table.add_row(_shown(label), *(f"{cell:,}" for cell in cells))
+        return table
+
+
+def _table(label_sets: LabelSets, labels: list[str]) -> Decisions:
+    """Boolean (texts, labels)."""
+    column = {label: i for i, label in enumerate(labels)}
+    out = np.zeros((len(label_sets), len(labels)), dtype=bool)
+    for row, members in enumerate(label_sets):
+        for label in members:
+            out[row, column[label]] = True
+    return out
+
+
+def _pairs(labels: list[str], matrix: NDArray[np.int64]) -> list[tuple[int, str, str]]:
+    """(texts, true label, decided label) of every confusion there is, most frequent first."""
+    wrong = [(int(matrix[i, j]), labels[i], labels[j]) for i, j in np.argwhere(matrix > 0) if i != j]
+    return sorted(wrong, key=lambda pair: (-pair[0], pair[1], pair[2]))
+
+
+# On a terminal
+
+
+def _say(console: Console, line: str, style: str = "bold") -> None:
+    console.print(line, style=style, markup=False, highlight=False)
+
+
+def _show(console: Console, title: str, table: Table) -> None:
+    console.print()
+    _say(console, title)
+    console.print(table)
+
+
+def _new_table() -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _label_table(headings: Sequence[str], label_width: int, bold: str | None = None) -> Table:
+    """A table of one row a label; the numbers' columns keep their width, long labels are cut."""
+    table = _new_table()
+    _add_label_column(table, "label", label_width)
+    for heading in headings:
+        style = "bold" if heading == bold else ""
+        table.add_column(heading, justify="right", style=style, no_wrap=True)
+    return table
+
+
+def _add_label_column(table: Table, heading: str, width: int) -> None:
+    table.add_column(heading, max_width=max(width, 10), no_wrap=True, overflow="ellipsis")
+
+
+def _shown(label: str) -> Text:
+    """A label as it is, but for what would disturb a terminal; never read as markup."""
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label))
+
+
+def _matrix_table(labels: list[str], matrix: NDArray[np.int64]) -> Table:
+    """All counts; columns go by number, as names would not fit."""
+    from rich.text import Text
+
+    table = _new_table()
+    table.padding = (0, 1, 0, 0)
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    _add_label_column(table, "truth", 20)
+    for number in range(1, len(labels) + 1):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for i, label in enumerate(labels):
+        cells = [
+            Text(str(n), style="bold green" if i == j else "red") if n else Text(".", style="dim")
+            for j, n in enumerate(matrix[i].tolist())
+        ]
+        table.add_row(str(i + 1), _shown(label), *cells)
+    return table
+
+
+def _pairs_table(pairs: list[tuple[int, str, str]], width: int) -> Table:
+    table = _new_table()
+    for heading in ("truth", "decided as"):
+        _add_label_column(table, heading, (width - 16) // 2)
+    table.add_column("texts", justify="right", no_wrap=True)
+    for n, truth, decided in pairs:
+        table.add_row(_shown(truth), _shown(decided), f"{n:,}")
+    return table

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from likewise.decision.measures import OBJECTIVES, count
+from likewise.decision.thresholds import (
+    CANDIDATES,
+    FEWEST,
+    Sweep,
+    common_threshold,
+    fit_maps,
+    label_thresholds,
+)
+
+
+def problem(texts: int = 400, labels: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Truth, and probabilities that know something of it, each label off by its own factor."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((texts, labels)) < np.geomspace(0.5, 0.05, labels)
+    logits = 2.0 * truth - 1 + rng.normal(size=truth.shape) + np.linspace(-2, 1, labels)
+    return truth, 1 / (1 + np.exp(-logits))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 10**6))
+def test_sweep_counts_as_one_threshold_after_the_other(texts: int, labels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.random((texts, labels)) < 0.4
+    probabilities = np.where(
+        rng.random(truth.shape) < 0.5, rng.choice([0.0, *CANDIDATES, 1.0], truth.shape), rng.random(truth.shape)
+    )
+    found = Sweep(truth).counts(probabilities)
+    for i, threshold in enumerate(CANDIDATES):
+        expected = count(truth, probabilities >= threshold)
+        for name in ("both", "decided", "true", "exact"):
+            np.testing.assert_array_equal(getattr(found, name)[i], getattr(expected, name), err_msg=name)
+
+
+@pytest.mark.parametrize("measure", OBJECTIVES)
+def test_common_threshold_is_the_best_of_all(measure: str) -> None:
+    truth, probabilities = problem()
+    scores = {t: float(OBJECTIVES[measure](count(truth, probabilities >= t))) for t in CANDIDATES}
+    assert scores[common_threshold(truth, probabilities, measure)] == max(scores.values())
+
+
+def test_of_equal_thresholds_the_one_nearest_to_a_half() -> None:
+    truth = np.array([[True], [False]])
+    assert common_threshold(truth, np.array([[0.9], [0.1]]), "macro_f1") == pytest.approx(0.5)
+    assert common_threshold(truth, np.array([[0.9], [0.72]]), "macro_f1") == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("measure", OBJECTIVES)
+def test_thresholds_by_label_never_lose(measure: str) -> None:
+    objective = OBJECTIVES[measure]
+    for seed in range(3):
+        truth, probabilities = problem(seed=seed)
+        common, each = label_thresholds(truth, probabilities, measure)
+        assert common == common_threshold(truth, probabilities, measure)
+        before = objective(count(truth, probabilities >= common))
+        after = objective(count(truth, probabilities >= np.array(each)))
+        assert after >= before
+        if measure == "macro_f1":  # labels are off by factors of their own, so something can be gained
+            assert after > before
+
+
+def test_rare_labels_keep_the_common_threshold() -> None:
+    truth, probabilities = problem()
+    rare = np.flatnonzero(truth[:, 0])[: FEWEST - 1]
+    truth[:, 0] = False
+    truth[rare, 0] = True
+    common, each = label_thresholds(truth, probabilities, "macro_f1")
+    assert each[0] == common
+    assert any(threshold != common for threshold in each)
+
+
+def test_maps_are_logistic_regressions() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.random((20_000, 2)) < [0.4, 0.2]
+    scores = 0.8 * truth + rng.normal(size=truth.shape) * [1.0, 0.5]
+    maps, pooled, mapped = fit_maps(truth, scores, np.zeros(truth.shape))
+    for label in range(2):
+        expected = LogisticRegression(C=1e6).fit(scores[:, [label]], truth[:, label])
+        np.testing.assert_allclose(maps[label], [expected.coef_[0, 0], expected.intercept_[0]], rtol=0.01)
+        np.testing.assert_allclose(mapped[:, label], expected.decision_function(scores[:, [label]]), atol=0.05)
+    everything = LogisticRegression(C=1e6).fit(scores.reshape(-1, 1), truth.ravel())
+    np.testing.assert_allclose(pooled, [everything.coef_[0, 0], everything.intercept_[0]], rtol=0.01)
+
+
+def test_offsets_are_added_as_they_are() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.random((5000, 1)) < 0.3
+    scores = truth + rng.normal(size=truth.shape)
+    plain, _, mapped = fit_maps(truth, scores, np.zeros(truth.shape))
+    shifted, _, same = fit_maps(truth, scores, np.full(truth.shape, -2.0))
+    np.testing.assert_allclose(shifted[0], plain[0] + [0, 2.0], atol=0.05)
+    np.testing.assert_allclose(same, mapped, atol=0.05)
+
+
+def test_rare_labels_get_the_pooled_map() -> None:
+    truth, probabilities = problem()
+    truth[:, 2] = False
+    truth[: FEWEST - 1, 2] = True
+    maps, pooled, _ = fit_maps(truth, np.log(probabilities), np.zeros(truth.shape))
+    assert tuple(maps[2]) == pooled
+    assert tuple(maps[0]) != pooled
+
+
+def test_separable_and_constant_scores_stay_finite() -> None:
+    truth = np.repeat([[True], [False]], 20, axis=0)
+    for scores in (np.where(truth, 50.0, -50.0), np.zeros(truth.shape)):
+        maps, pooled, mapped = fit_maps(truth, scores, np.zeros(truth.shape))
+        assert np.isfinite([*maps.ravel(), *pooled, *mapped.ravel()]).all()
+
+
+def test_scores_of_heads_without_the_label_are_left_out() -> None:
+    truth, probabilities = problem()
+    scores, offsets = np.log(probabilities), np.zeros(truth.shape)
+    known = np.ones(len(truth), dtype=bool)
+    known[:100] = False
+    partly = np.where(known[:, None], scores, -np.inf)
+    maps, pooled, mapped = fit_maps(truth, partly, offsets)
+    expected = fit_maps(truth[known], scores[known], offsets[known])
+    np.testing.assert_allclose(maps, expected[0])
+    np.testing.assert_allclose(pooled, expected[1])
+    np.testing.assert_allclose(mapped[known], expected[2])
+    assert (mapped[~known] == -np.inf).all()

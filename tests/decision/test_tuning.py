@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from likewise.decision.head import make_head
+from likewise.decision.statistics import Statistics
+from likewise.decision.tuning import Fold, Tuned, tune
+from likewise.decision.whitening import fit_whitening
+from likewise.types import Task
+
+MEASURES = ("macro_f1", "accuracy", "micro_f1", "hamming_loss")
+
+
+def nearest(keys: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    distances = np.linalg.norm(queries[:, None].astype(np.float64) - keys[None], axis=2)
+    rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(distances, rows, axis=1), rows
+
+
+class World:
+    """Texts around a centre for each label; `noise` says how hard they are to tell apart."""
+
+    def __init__(self, task: Task, noise: float = 1.5, labels: int = 4, dimension: int = 8, seed: int = 0) -> None:
+        self.task, self.noise = task, noise
+        self.rng = np.random.default_rng(seed)
+        self.names = [f"label {i}" for i in range(labels)]
+        self.centres = self.rng.normal(size=(labels, dimension)) * 3
+
+    def rows(self, n: int) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+        if self.task == "single":
+            members = np.eye(len(self.names), dtype=bool)[np.arange(n) % len(self.names)]
+        else:
+            members = self.rng.random((n, len(self.names))) < 0.35
+        x = members @ self.centres + self.rng.normal(size=(n, self.centres.shape[1])) * self.noise
+        return x.astype(np.float32), [tuple(self.names[j] for j in np.flatnonzero(row)) for row in members]
+
+    def fold(self, n: int = 80, held: int = 40) -> Fold:
+        return Fold(*self.rows(n), *self.rows(held))
+
+
+def by_hand(folds: list[Fold], tuned: Tuned, task: Task, names: list[str]) -> dict[str, np.ndarray]:
+    """Probabilities of each voice on the held-out rows, slowly."""
+    heads, votes = [], []
+    for fold in folds:
+        whitening = fit_whitening(fold.embeddings)
+        head = make_head(Statistics.of(fold.embeddings, fold.label_sets), whitening, tuned.head, task)
+        assert head.labels == names
+        heads.append(head.probabilities(fold.held_embeddings))
+        to_key = whitening.first(tuned.dimensions)
+        keys, queries = to_key.keys(fold.embeddings), to_key.keys(fold.held_embeddings)
+        for query in queries:
+            distances = np.sqrt(((keys.astype(np.float64) - query) ** 2).sum(axis=1))
+            rows = np.argsort(distances, kind="stable")[: tuned.k]
+            weights = np.exp(-distances[rows] / tuned.temperature)
+            shares = dict.fromkeys(names, 0.0)
+            for weight, row in zip(weights / weights.sum(), rows, strict=True):
+                for label in fold.label_sets[row]:
+                    shares[label] += weight
+            votes.append(list(shares.values()))
+    head, vote = np.concatenate(heads), np.array(votes)
+    return {"head": head, "neighbours": vote, "blend": tuned.lambda_ * vote + (1 - tuned.lambda_) * head}
+
+
+def indicator(label_sets: list[tuple[str, ...]], names: list[str]) -> np.ndarray:
+    return np.array([[name in labels for name in names] for labels in label_sets])
+
+
+def score(measure: str, truth: np.ndarray, decided: np.ndarray) -> float:
+    if measure == "accuracy":
+        return metrics.accuracy_score(truth, decided)
+    if measure == "hamming_loss":
+        return -metrics.hamming_loss(truth, decided)
+    return metrics.f1_score(truth, decided, average=measure.removesuffix("_f1"), zero_division=0)
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_separable_texts_are_told_apart(task: Task, measure: str) -> None:
+    tuned = tune([World(task, noise=0.05).fold()], task, measure, nearest)
+    best = 0.0 if measure == "hamming_loss" else 1.0
+    assert tuned.scores["blend"] == pytest.approx(best)
+    assert tuned.measure == measure
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("n_folds", [1, 3])
+def test_single_scores_are_what_the_settings_yield(measure: str, n_folds: int) -> None:
+    world = World("single", noise=3)
+    folds = [world.fold() for _ in range(n_folds)]
+    tuned = tune(folds, "single", measure, nearest)
+    truth = indicator([labels for fold in folds for labels in fold.held_label_sets], world.names)
+    for voice, probabilities in by_hand(folds, tuned, "single", world.names).items():
+        decided = np.eye(len(world.names), dtype=bool)[probabilities.argmax(axis=1)]
+        assert tuned.scores[voice] == pytest.approx(score(measure, truth, decided)), voice
+    assert tuned.scores["blend"] < 1 - 1e-9
+    assert not tuned.thresholds
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_multi_scores_are_what_the_settings_yield(measure: str) -> None:
+    world = World("multi", noise=4)
+    folds = [world.fold(), world.fold()]
+    tuned = tune(folds, "multi", measure, nearest)
+    held = [labels for fold in folds for labels in fold.held_label_sets]
+    assert () in held, "texts without labels belong to the test"
+    truth = indicator(held, world.names)
+    blended = by_hand(folds, tuned, "multi", world.names)["blend"]
+    common = score(measure, truth, blended >= tuned.threshold)
+    assert tuned.scores["blend"] == pytest.approx(common)
+    assert list(tuned.thresholds) == world.names
+    each = np.array([tuned.thresholds[name] for name in world.names])
+    assert score(measure, truth, blended >= each) >= common - 1e-12
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_blend_is_no_worse_than_its_voices_by_more_than_the_slack(task: Task) -> None:
+    for seed in range(3):
+        scores = tune([World(task, noise=4, seed=seed).fold()], task, "accuracy", nearest).scores
+        assert scores["blend"] >= max(scores["head"], scores["neighbours"]) - 0.05
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_the_same_again(task: Task) -> None:
+    assert tune([World(task).fold()], task, "macro_f1", nearest) == tune(
+        [World(task).fold()], task, "macro_f1", nearest
+    )
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_a_label_that_one_fold_cannot_learn(task: Task) -> None:
+    """Its examples are all held out there: it counts as missed, and must not spoil the rest."""
+    world = World(task, noise=0.3)
+    whole = [world.fold(), world.fold()]
+    lost = world.names[0]
+    kept = [i for i, labels in enumerate(whole[0].label_sets) if lost not in labels]
+    first = Fold(
+        whole[0].embeddings[kept], [whole[0].label_sets[i] for i in kept],
+        whole[0].held_embeddings, whole[0].held_label_sets,
+    )  # fmt: skip
+    tuned = tune([first, whole[1]], task, "micro_f1", nearest)
+    held = [labels for fold in whole for labels in fold.held_label_sets]
+    missed = sum(lost in labels for labels in first.held_label_sets) / sum(map(len, held))
+    assert tuned.scores["blend"] >= 1 - 2 * missed
+    assert tuned.scores["blend"] < 1
+    if task == "multi":  # the maps are those of a label that was seen, not drawn off by one that was not
+        slopes = [slope for slope, _ in tuned.head.maps.values()]
+        assert min(slopes) > 0
+        assert tuned.head.pooled_map[0] > 0
+
+
+def test_held_out_labels_that_no_fold_can_learn_are_left_out() -> None:
+    world = World("single", noise=0.05)
+    fold = world.fold()
+    foreign = Fold(fold.embeddings, fold.label_sets, fold.held_embeddings, [("new",), *fold.held_label_sets[1:]])
+    tuned = tune([foreign], "single", "accuracy", nearest)
+    assert tuned.scores["blend"] == pytest.approx(1 - 1 / len(fold.held_label_sets))
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("held", [1, 2])
+def test_tiny_folds(task: Task, n: int, held: int) -> None:
+    world = World(task)
+    rows = [Fold(*world.rows(n), *world.rows(held)) for _ in range(2)]
+    if not any(labels for fold in rows for labels in fold.label_sets):
+        rows[0].label_sets[0] = (world.names[0],)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuned = tune(rows, task, "macro_f1", nearest)
+    assert 1 <= tuned.k <= n
+    assert all(np.isfinite(value) for value in tuned.scores.values())
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_equal_embeddings(task: Task) -> None:
+    fold = World(task).fold(20, 10)
+    same = Fold(np.ones((20, 8), np.float32), fold.label_sets, np.ones((10, 8), np.float32), fold.held_label_sets)
+    tuned = tune([same], task, "macro_f1", nearest)
+    assert all(np.isfinite(value) for value in tuned.scores.values())
