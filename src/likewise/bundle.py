@@ -1,0 +1,224 @@
+"""The model directory: layout, generations, checksums.
+
+likewise.json             what the directory is; written last, atomically
+generations/0001/         immutable; checksums.json names every other file of it with its SHA-256
+  encoder/                a sentence-transformers folder, for further training
+  encoder/onnx/           what answers
+  decision.safetensors    whitening; tuned values in its header
+datastore.db              the ledger
+snapshot/state.safetensors   derived: index and head statistics with their revision; may be deleted
+README.md                 the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from likewise.decision.head import HeadSettings
+from likewise.decision.tuning import Tuned
+from likewise.decision.whitening import Whitening
+from likewise.errors import ModelDamaged, ModelForeign, ModelNewer, ModelNotFound
+from likewise.types import Task
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in a model directory."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "likewise.json"
+
+    @property
+    def datastore(self) -> Path:
+        return self.root / "datastore.db"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.root / "snapshot" / "state.safetensors"
+
+    @property
+    def card(self) -> Path:
+        return self.root / "README.md"
+
+    def generation(self, number: int) -> Path:
+        return self.root / "generations" / f"{number:04d}"
+
+    def encoder(self, number: int) -> Path:
+        return self.generation(number) / "encoder"
+
+    def onnx(self, number: int) -> Path:
+        return self.encoder(number) / "onnx"
+
+    def decision(self, number: int) -> Path:
+        return self.generation(number) / "decision.safetensors"
+
+    def checksums(self, number: int) -> Path:
+        return self.generation(number) / "checksums.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What likewise.json holds."""
+
+    generation: int
+    task: Task
+    recipe: str
+    encoder: str
+    settings: Mapping[str, Any]
+    fit: Mapping[str, Any]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What a generation decides with: the whitening with all its dimensions, and the tuned values."""
+
+    whitening: Whitening
+    tuned: Tuned
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON so that a reader sees the old file or the new one, also after a power loss."""
+    write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path`, flush to the disk, then take the name."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_manifest(layout: Layout, manifest: Manifest) -> None:
+    """Write likewise.json: from here on the directory is a model of this generation."""
+    write_json(layout.manifest, asdict(manifest))
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a model directory.
+
+    ModelNotFound, ModelForeign (no likewise.json), ModelNewer (a later format), ModelDamaged (cannot be read).
+    """
+    if not root.exists():
+        raise ModelNotFound(f"{root}: no such model directory; make one with: likewise fit {root} DATA")
+    path = Layout(root).manifest
+    if not root.is_dir() or not path.is_file():
+        raise ModelForeign(f"{root}: not a Likewise model (no likewise.json in it); expected a directory made by fit")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+            raise ModelForeign(f"{path}: not a Likewise manifest; expected a JSON object with a format number")
+        if content["format"] > FORMAT:
+            raise ModelNewer(
+                f"{root}: written in format {content['format']}, this Likewise reads up to {FORMAT}; upgrade likewise"
+            )
+        return Manifest(**content)
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
+
+
+def write_generation(
+    layout: Layout, number: int, *, encoder: Path, decision: Decision, info: Mapping[str, Any]
+) -> None:
+    """Write an immutable generation: complete under a name of its own first, then renamed.
+
+    `encoder` is a sentence-transformers folder with its export in `onnx/`; it is copied.
+    """
+    final = layout.generation(number)
+    making = final.with_name(f".{final.name}.{os.getpid()}")
+    shutil.rmtree(making, ignore_errors=True)
+    shutil.copytree(encoder, making / "encoder")
+    arrays, header = _decision_arrays(decision)
+    save_file(arrays, making / "decision.safetensors", metadata={"decision": json.dumps(header)})
+    write_json(making / "info.json", info)
+    files = sorted(path for path in making.rglob("*") if path.is_file())
+    write_json(making / "checksums.json", {str(path.relative_to(making)): digest(path) for path in files})
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    making.rename(final)
+    sync_folder(final.parent)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _decision_arrays(decision: Decision) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    arrays = {"mean": decision.whitening.mean}
+    if decision.whitening.matrix is not None:
+        arrays["matrix"] = decision.whitening.matrix
+    header = asdict(decision.tuned)
+    if math.isinf(decision.tuned.temperature):
+        header["temperature"] = None  # JSON has no infinity
+    return arrays, header
+
+
+def read_decision(layout: Layout, number: int) -> Decision:
+    """The whitening and tuned values of a generation; ModelDamaged when they cannot be read."""
+    path = layout.decision(number)
+    try:
+        with safe_open(path, framework="np") as file:
+            header = json.loads(file.metadata()["decision"])
+            arrays = {name: cast("NDArray[np.float32]", file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        head = header.pop("head")
+        head["maps"] = {label: (float(a), float(b)) for label, (a, b) in head["maps"].items()}
+        head["pooled_map"] = tuple(head["pooled_map"])
+        if header["temperature"] is None:
+            header["temperature"] = math.inf
+        return Decision(Whitening(arrays["mean"], arrays.get("matrix")), Tuned(head=HeadSettings(**head), **header))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
+
+
+def damaged_files(layout: Layout, number: int) -> list[str]:
+    """What is wrong with the files of a generation, a sentence each; empty when every byte is as it was written."""
+    folder = layout.generation(number)
+    try:
+        expected: dict[str, str] = json.loads(layout.checksums(number).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return [f"{layout.checksums(number)}: cannot be read ({error})"]
+    found = []
+    for name, checksum in expected.items():
+        if not (folder / name).is_file():
+            found.append(f"{folder / name}: missing")
+        elif digest(folder / name) != checksum:
+            found.append(f"{folder / name}: altered (its SHA-256 is not the one in checksums.json)")
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    found.extend(
+        f"{folder / name}: not part of the generation" for name in sorted(present - {*expected, "checksums.json"})
+    )
+    return found

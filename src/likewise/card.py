@@ -1,0 +1,41 @@
+"""The model card: README.md of a model directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from likewise.bundle import Manifest
+from likewise.decision.tuning import Tuned
+
+
+def model_card(manifest: Manifest, tuned: Tuned, labels: Mapping[str, int]) -> str:
+    """The card in Markdown: what the model is, what it was fitted on, how it did on held-out rows, how to use it."""
+    several = "none to several labels a text" if manifest.task == "multi" else "one label a text"
+    kind = "majority" if tuned.temperature == float("inf") else f"temperature {tuned.temperature:.3g}"
+    keys = "the embedding itself" if tuned.dimensions is None else f"{tuned.dimensions} whitened dimensions"
+    place = "the embedding" if tuned.head.dimensions is None else f"{tuned.head.dimensions} whitened dimensions"
+    scores = "\n".join(f"| {voice} | {score:.3f} |" for voice, score in tuned.scores.items())
+    counts = "\n".join(f"| {label} | {count} |" for label, count in labels.items())
+    return f"""# A Likewise model
+
+It sorts texts by example: {several}, answered by a head and the vote of the nearest labelled texts, which it cites.
+
+- Recipe: {manifest.recipe}; encoder: {manifest.encoder}; examples at the fit: {manifest.fit["examples"]}
+- Encoder kept: {manifest.fit["kept"]}
+- Keys: {keys}; vote: {tuned.k} neighbours, {kind}; lambda: {tuned.lambda_:.2f}
+- Head: closed form, on {place}
+
+| voice | {tuned.measure}, {manifest.fit["judged_on"]} |
+| --- | --- |
+{scores}
+
+These rows also chose the settings, so expect a little less on new texts; `likewise evaluate` tells.
+
+| label | examples when the card was written |
+| --- | --- |
+{counts}
+
+```console
+likewise classify PATH-OF-THIS-FOLDER "a text"
+```
+"""

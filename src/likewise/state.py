@@ -1,0 +1,208 @@
+"""What answers: index, head statistics and label sets, derived from the ledger and following it by revision.
+
+Nothing here is the truth. A state can be thrown away and made again from the ledger; a snapshot of it on disk only
+saves that work. Between two revisions it takes in just the examples that changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from likewise.bundle import Decision
+from likewise.datastore.index import Hits, Index
+from likewise.datastore.ledger import Delta, Ledger
+from likewise.decision.blend import blend
+from likewise.decision.head import LinearHead, make_head
+from likewise.decision.statistics import Statistics
+from likewise.decision.vote import vote, vote_weights
+from likewise.types import Task
+
+Matrix = NDArray[np.float64]
+SNAPSHOT_FORMAT = 1
+CHUNK = 20_000  # examples taken in at once: bounds the memory that catching up needs
+
+
+@dataclass(frozen=True, eq=False)
+class Voices:
+    """Both voices and their blend for some texts, each (texts, labels), and what the neighbours' voice rests on."""
+
+    labels: list[str]
+    blend: Matrix
+    head: Matrix
+    vote: Matrix
+    hits: Hits
+    weights: Matrix
+
+
+class State:
+    """Index and head of one generation at one revision of its ledger."""
+
+    def __init__(self, decision: Decision, task: Task, fingerprint: str, generation: int) -> None:
+        self.task: Task = task
+        self.fingerprint = fingerprint
+        self.generation = generation
+        self.revision = 0
+        self.unsaved = 0  # examples taken in since the last snapshot
+        self._decision = decision
+        self._tuned = decision.tuned
+        self._key_map = decision.whitening.first(decision.tuned.dimensions)
+        self._index = Index(self._key_map.dimension)
+        self._statistics = Statistics(len(decision.whitening.mean))
+        self._held: dict[int, int] = {}  # example id -> text id: whose embedding the statistics took in
+        self._sets: list[tuple[str, ...]] = []  # code -> label set
+        self._codes: dict[tuple[str, ...], int] = {}
+        self._of: dict[int, int] = {}  # example id -> code
+        self._head: LinearHead | None = None
+        self._membership: Matrix | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that have examples, sorted."""
+        return self._statistics.labels
+
+    def follow(self, ledger: Ledger) -> None:
+        """Take in what changed since this state's revision."""
+        if ledger.revision() == self.revision:
+            return
+        revision, deltas = ledger.changes(self.revision)
+        for start in range(0, len(deltas), CHUNK):
+            self._take(deltas[start : start + CHUNK], ledger)
+        self.revision = revision
+
+    def _take(self, deltas: Sequence[Delta], ledger: Ledger) -> None:
+        leaving = [delta.example_id for delta in deltas if delta.example_id in self._held]
+        coming = [delta for delta in deltas if delta.labels is not None]
+        if leaving:
+            old = ledger.vectors([self._held[i] for i in leaving], self.fingerprint)
+            self._statistics.remove(old, [self._sets[self._of[i]] for i in leaving])
+            self._index.remove(np.array(leaving, dtype=np.int64))
+            for i in leaving:
+                del self._held[i], self._of[i]
+        if coming:
+            embeddings = ledger.vectors([delta.text_id for delta in coming], self.fingerprint)
+            sets = [delta.labels or () for delta in coming]
+            codes = [self._code(labels) for labels in sets]
+            ids = [delta.example_id for delta in coming]
+            self._statistics.add(embeddings, sets)
+            self._index.add(
+                np.array(ids, dtype=np.int64), self._key_map.keys(embeddings), np.array(codes, dtype=np.int32)
+            )
+            self._held.update((delta.example_id, delta.text_id) for delta in coming)
+            self._of.update(zip(ids, codes, strict=True))
+        self.unsaved += len(deltas)
+        self._head = None
+        self._membership = None
+
+    def _code(self, labels: tuple[str, ...]) -> int:
+        if labels not in self._codes:
+            self._codes[labels] = len(self._sets)
+            self._sets.append(labels)
+        return self._codes[labels]
+
+    def labels_of(self, code: int) -> tuple[str, ...]:
+        """The label set that a hit's code stands for."""
+        return self._sets[code]
+
+    def voices(self, embeddings: NDArray[np.float32]) -> Voices:
+        """Head, vote and blend for embeddings of shape (texts, d). The state must hold at least one example."""
+        head = self._current_head()
+        tuned = self._tuned
+        hits = self._index.search(self._key_map.keys(embeddings), tuned.k)
+        weights = vote_weights(hits.distances, tuned.temperature)
+        p_vote = vote(weights, hits.codes, self._memberships(head.labels))
+        p_head = head.probabilities(embeddings)
+        blended = blend(p_vote, p_head, tuned.lambda_, self.task)
+        return Voices(head.labels, blended, p_head, p_vote, hits, weights)
+
+    def decide(self, labels: Sequence[str], probabilities: Matrix) -> NDArray[np.bool_]:
+        """The decision, boolean (texts, labels): the best label (the first of equals), or those over thresholds."""
+        if self.task == "multi":
+            tuned = self._tuned
+            return probabilities >= np.array([tuned.thresholds.get(label, tuned.threshold) for label in labels])
+        decided = np.zeros(probabilities.shape, dtype=bool)
+        decided[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
+        return decided
+
+    def _current_head(self) -> LinearHead:
+        if self._head is None:
+            self._head = make_head(self._statistics, self._decision.whitening, self._tuned.head, self.task)
+        return self._head
+
+    def _memberships(self, labels: list[str]) -> Matrix:
+        if self._membership is None:
+            column = {label: i for i, label in enumerate(labels)}
+            table = np.zeros((len(self._sets), len(labels)))
+            for code, members in enumerate(self._sets):
+                for label in members:
+                    if label in column:  # a set that no example has any more may name a label that is gone
+                        table[code, column[label]] = 1.0
+            self._membership = table
+        return self._membership
+
+    # The snapshot
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything numeric, in the order of the examples' ids."""
+        ids, keys, codes = self._index.export()
+        text_ids = np.array([self._held[int(i)] for i in ids], dtype=np.int64)
+        return {"ids": ids, "keys": keys, "codes": codes, "text_ids": text_ids, **self._statistics.arrays()}
+
+    def label_sets(self) -> dict[int, tuple[str, ...]]:
+        """Each example's labels, by id."""
+        return {example: self._sets[code] for example, code in self._of.items()}
+
+    def write(self, path: Path) -> None:
+        """Write a snapshot, whole or not at all. It holds no texts."""
+        header = {
+            "format": SNAPSHOT_FORMAT,
+            "revision": self.revision,
+            "generation": self.generation,
+            "fingerprint": self.fingerprint,
+            "labels": self.labels,
+            "sets": self._sets,
+        }
+        path.parent.mkdir(exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        save_file(self.arrays(), beside, metadata={"state": json.dumps(header)})
+        beside.replace(path)
+        self.unsaved = 0
+
+    def read(self, path: Path) -> bool:
+        """Take over a snapshot; False, and nothing taken, where it is missing, unreadable or of another generation."""
+        try:
+            with safe_open(path, framework="np") as file:
+                header = json.loads(file.metadata()["state"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if (header["format"], header["generation"], header["fingerprint"]) != (
+                SNAPSHOT_FORMAT,
+                self.generation,
+                self.fingerprint,
+            ):
+                return False
+            sets = [tuple(labels) for labels in header["sets"]]
+            ids, codes = arrays["ids"], arrays["codes"]
+            index = Index(self._key_map.dimension)
+            index.add(ids, arrays["keys"], codes)
+            statistics = Statistics.from_arrays(header["labels"], arrays)
+            held = dict(zip(ids.tolist(), arrays["text_ids"].tolist(), strict=True))
+            of = dict(zip(ids.tolist(), codes.tolist(), strict=True))
+            revision = int(header["revision"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return False  # derived: what cannot be used is made again from the ledger
+        self._index, self._statistics, self._held, self._of = index, statistics, held, of
+        self._sets, self._codes = sets, {labels: code for code, labels in enumerate(sets)}
+        self.revision, self.unsaved, self._head, self._membership = revision, 0, None, None
+        return True
