@@ -1,0 +1,1 @@
+"""Longer runs on real data; their results are committed beside them, in `results/`."""

@@ -1,0 +1,56 @@
+"""The data sets of the experiments: folders of JSON Lines that are not part of this repository.
+
+Each is a folder FOLDER/NAME with train.jsonl, test.jsonl and sometimes dev.jsonl, one object a line:
+{"text": ..., "labels": [...]}. FOLDER is given as `--data`, or in the environment as LIKEWISE_EXPERIMENT_DATA.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from likewise.validation import normalised
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one file."""
+
+    texts: list[str]
+    labels: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def rows(self, numbers: list[int]) -> Part:
+        """The rows with these numbers."""
+        return Part([self.texts[i] for i in numbers], [self.labels[i] for i in numbers])
+
+
+class Missing(Exception):
+    """A data set is not there; the experiment skips it and says so."""
+
+
+def read(folder: Path | None, name: str, part: str) -> Part | None:
+    """train, dev or test rows of a data set; None where it has no such part. "sample" is the bundled data."""
+    if name == "sample":
+        path = Path(str(files("likewise") / "sample" / f"{part}.jsonl"))
+        return _read(path) if path.exists() else None
+    if folder is None or not (folder / name / "train.jsonl").exists():
+        raise Missing(f"{name}: not found in {folder or 'any folder (give --data FOLDER)'}; skipped")
+    path = folder / name / f"{part}.jsonl"
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> Part:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    labels = [tuple(row["labels"]) if "labels" in row else (row["label"],) for row in rows]
+    return Part([row["text"] for row in rows], labels)
+
+
+def overlapping(train: Part, test: Part) -> list[int]:
+    """Numbers of the test rows whose text, normalised, also stands in train: they flatter nearest neighbours."""
+    known = {normalised(text) for text in train.texts}
+    return [i for i, text in enumerate(test.texts) if normalised(text) in known]
