@@ -1,0 +1,268 @@
+"""Fine-tuning an encoder on labelled texts: the objectives, the batches, the trainer, and the end of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from transformers import PrinterCallback
+
+from likewise.decision.measures import macro_f1
+from likewise.decision.thresholds import common_threshold
+from likewise.errors import DataError, LabelError, SettingError
+from likewise.progress import Progress
+from likewise.training.checkpoints import Checkpoints, digest, step_of
+from likewise.training.determinism import contained, native_bfloat16
+from likewise.training.losses.alignment import ClassDrivenAlignment
+from likewise.training.losses.classification import Classification
+from likewise.training.losses.contrastive import SupervisedContrastive
+from likewise.training.losses.joint import Joint
+from likewise.training.losses.objective import Objective
+from likewise.training.sampling import ClassAwareBatchSampler
+from likewise.training.schedule import Schedule
+from likewise.training.trainer import EncoderTrainer, Epoch, History, Watch
+from likewise.types import Task
+
+__all__ = ["Epoch", "History", "fine_tune", "objective"]
+
+Targets = NDArray[np.float32]
+
+CLASSIFIER = "classifier"
+DEV_BATCH = 64  # texts encoded at once when the dev texts are scored
+
+
+def fine_tune(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    targets: Targets,
+    *,
+    task: Task,
+    schedule: Schedule,
+    dev_texts: Sequence[str] | None = None,
+    dev_targets: Targets | None = None,
+    seed: int,
+    work: Path,
+    progress: Progress,
+    checkpoint_seconds: float = 30.0,
+) -> History:
+    """Train `model` in place on texts (n,) and their multi-hot targets (n, L); the epochs' history is returned.
+
+    With dev texts, each epoch ends with the classifier's macro-F1 on them (with several labels a text, at the one
+    threshold that serves best). The best epoch's weights are kept, of equals the later's, and training stops
+    after `schedule.patience` epochs without a better one. Without dev texts the last epoch's weights are kept.
+
+    A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
+    the last. A second call with the same arguments, after a kill, goes on from there and ends with the same
+    weights; the folder is removed at the end. Global random state and torch's settings are left as they were.
+
+    Raises LabelError for fewer than two classes, DataError for texts and targets that do not fit together, and
+    SettingError when the loss diverges.
+    """
+    train = _Rows(texts, targets)
+    train.check(task, targets.shape[-1])
+    used = int((targets > 0).any(axis=0).sum())
+    if used < 2:
+        raise LabelError(f"found {used} class with examples; expected at least two: add examples of another class")
+    dev = None
+    if dev_texts is not None and dev_targets is not None and len(dev_texts):
+        dev = _Rows(dev_texts, dev_targets)
+        dev.check(task, targets.shape[-1])
+    device, attributes = model.device, set(model.__dict__)
+    with contained(seed):
+        checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed))
+        progress.stage("Training the encoder")
+        try:
+            history = _train(model, train, dev, task, schedule, seed, checkpoints, checkpoint_seconds, progress)
+        except SettingError:  # diverged: going on from a checkpoint would end the same
+            checkpoints.remove()
+            raise
+        finally:
+            _leave(model, device, attributes)
+        checkpoints.remove()
+    return history
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Texts (n,) and multi-hot targets (n, L)."""
+
+    texts: Sequence[str]
+    targets: Targets
+
+    def check(self, task: Task, n_labels: int) -> None:
+        """Raise DataError unless there is a row a text, with exactly one label where the task says so."""
+        if self.targets.shape != (len(self.texts), n_labels):
+            raise DataError(
+                f"found {len(self.texts)} texts and targets of shape {self.targets.shape}; "
+                f"expected shape {(len(self.texts), n_labels)}"
+            )
+        counts = (self.targets > 0).sum(axis=1)
+        if task == "single" and (counts != 1).any():
+            row = int(np.flatnonzero(counts != 1)[0])
+            raise DataError(f"row {row} of the targets has {counts[row]} labels; a single-label task takes exactly one")
+
+
+def _train(
+    model: SentenceTransformer,
+    train: _Rows,
+    dev: _Rows | None,
+    task: Task,
+    schedule: Schedule,
+    seed: int,
+    checkpoints: Checkpoints,
+    checkpoint_seconds: float,
+    progress: Progress,
+) -> History:
+    """Run the trainer, from the last checkpoint if there is one, and put the best weights back."""
+    loss = objective(model, train.targets.shape[1], task, schedule, scored=dev is not None)
+    labels = train.targets.argmax(axis=1) if task == "single" else train.targets
+    data = Dataset.from_dict({"text": list(train.texts), "label": labels.tolist()})
+    lengths = token_counts(model, train.texts)
+    a_pass = len(ClassAwareBatchSampler(data, schedule.batch_size, lengths=lengths))
+    passes = max(1, -(-schedule.min_steps // (a_pass * schedule.epochs)))
+    watch = Watch(
+        loss,
+        None if dev is None else partial(dev_score, model, _classifier(loss), dev.texts, dev.targets, task),
+        checkpoints,
+        progress,
+        steps_an_epoch=a_pass * passes,
+        patience=schedule.patience,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    checkpoint = checkpoints.latest()
+    if checkpoint is not None:
+        watch.resume(checkpoint)
+        progress.tell(f"Training goes on after step {step_of(checkpoint)}, where it was interrupted.")
+    sampler = partial(ClassAwareBatchSampler, lengths=lengths, passes=passes)
+    arguments = _arguments(schedule, seed, checkpoints.folder, sampler)
+    if CLASSIFIER in loss.parts:
+        arguments.learning_rate_mapping = {rf"\.{CLASSIFIER}\.{CLASSIFIER}\.": schedule.head_learning_rate}
+    trainer = EncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[watch])
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    watch.restore_best()
+    return watch.history()
+
+
+def objective(model: SentenceTransformer, n_labels: int, task: Task, schedule: Schedule, *, scored: bool) -> Joint:
+    """The schedule's weighted objectives. Where `scored`, a classifier is among them even if it teaches nothing."""
+    parts: dict[str, tuple[float, Objective]] = {}
+    if schedule.cross_entropy or scored:
+        teaches = schedule.cross_entropy > 0
+        classification = Classification(
+            model, n_labels, task, schedule.dropout, schedule.label_smoothing, detached=not teaches
+        )
+        parts[CLASSIFIER] = (schedule.cross_entropy if teaches else 1.0, classification)
+    if schedule.alignment:
+        parts["alignment"] = (schedule.alignment, ClassDrivenAlignment(model))
+    if schedule.contrastive:
+        parts["contrastive"] = (schedule.contrastive, SupervisedContrastive(model, schedule.temperature))
+    return Joint(model, parts)
+
+
+def _classifier(loss: Joint) -> torch.nn.Linear:
+    part = loss.parts[CLASSIFIER]
+    assert isinstance(part, Classification)
+    return part.classifier
+
+
+def _arguments(schedule: Schedule, seed: int, folder: Path, sampler: Any) -> SentenceTransformerTrainingArguments:
+    """The trainer's arguments: nothing logged, evaluated or saved but what `Watch` asks for."""
+    on_gpu = torch.cuda.is_available()
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=schedule.epochs,
+        per_device_train_batch_size=schedule.batch_size,
+        learning_rate=schedule.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=schedule.warmup,
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        bf16=native_bfloat16(),
+        use_cpu=not on_gpu,
+        seed=seed,
+        batch_sampler=sampler,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_gpu,
+        eval_strategy="no",
+        save_strategy="no",
+        logging_strategy="no",
+        log_level="error",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _leave(model: SentenceTransformer, device: torch.device, attributes: set[str]) -> None:
+    """Undo what the trainer did to the model besides training it; `attributes` are those it had before."""
+    # Mixed precision wraps the forward method, in the instance, and a mark would keep the next fit from doing so.
+    for added in set(model.__dict__) - attributes:
+        delattr(model, added)
+    model.zero_grad(set_to_none=True)
+    model.to(device)
+    model.eval()
+
+
+def token_counts(model: SentenceTransformer, texts: Sequence[str], chunk: int = 1000) -> NDArray[np.int64]:
+    """Each text's length in tokens as the encoder will see it, truncated; in characters if it has no attention mask."""
+    counts = []
+    for start in range(0, len(texts), chunk):
+        part = list(texts[start : start + chunk])
+        mask = model.preprocess(part).get("attention_mask")
+        counts.append(np.array([len(text) for text in part]) if mask is None else mask.sum(dim=1).cpu().numpy())
+    return np.concatenate(counts).astype(np.int64)
+
+
+def dev_score(
+    model: SentenceTransformer, classifier: torch.nn.Linear, texts: Sequence[str], targets: Targets, task: Task
+) -> float:
+    """The classifier's macro-F1 on texts; with several labels a text, at the one threshold that serves best."""
+    model.eval()
+    logits = np.empty(targets.shape, dtype=np.float64)
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    with torch.no_grad():
+        for start in range(0, len(order), DEV_BATCH):
+            rows = order[start : start + DEV_BATCH]
+            features = model.preprocess([texts[row] for row in rows])
+            features = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
+            logits[rows] = classifier(model(features)["sentence_embedding"].float()).cpu().numpy()
+    truth = targets > 0
+    if task == "single":
+        return macro_f1(truth, logits == logits.max(axis=1, keepdims=True))
+    probabilities = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return macro_f1(truth, probabilities >= common_threshold(truth, probabilities, "macro_f1"))
+
+
+def _identity(
+    model: SentenceTransformer, train: _Rows, dev: _Rows | None, task: Task, schedule: Schedule, seed: int
+) -> str:
+    """A digest of everything that the fit's result depends on."""
+    sets = [train] if dev is None else [train, dev]
+    facts = {
+        "task": task,
+        "schedule": asdict(schedule),
+        "seed": seed,
+        "bfloat16": native_bfloat16(),
+        "torch": torch.__version__,
+        "max_tokens": model.max_seq_length,
+        "shapes": [rows.targets.shape for rows in sets],
+    }
+    return digest(
+        chain(
+            [json.dumps(facts, sort_keys=True).encode()],
+            (text.encode(errors="surrogatepass") for rows in sets for text in rows.texts),
+            (np.ascontiguousarray(rows.targets, dtype=np.float32).tobytes() for rows in sets),
+            (tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for tensor in model.parameters()),
+        )
+    )

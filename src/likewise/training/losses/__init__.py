@@ -1,0 +1,1 @@
+"""Training objectives, one a file, in the loss convention of sentence-transformers."""

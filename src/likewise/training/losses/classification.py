@@ -1,0 +1,68 @@
+"""A linear classifier on embeddings, trained together with the encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout
+
+from likewise.errors import DataError
+from likewise.training.losses.objective import Objective
+from likewise.types import Task
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class Classification(Objective):
+    """Cross-entropy of softmax(W e + b), or with several labels a text the binary one of sigmoid(W e + b).
+
+    `dropout` hides that share of the embedding's values while the model trains; `label_smoothing` s moves the
+    target to (1 - s) y + s / K with K labels (s / 2 with several labels). `detached` trains the classifier
+    beside the encoder without teaching it. The layer is kept as `classifier`.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        n_labels: int,
+        task: Task,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        detached: bool = False,
+    ) -> None:
+        super().__init__(model)
+        dimension = model.get_embedding_dimension()
+        if dimension is None:
+            raise DataError("the encoder does not say how many dimensions its embeddings have; give it a pooling layer")
+        self.n_labels, self.task = n_labels, task
+        self.dropout, self.label_smoothing, self.detached = dropout, label_smoothing, detached
+        self.classifier = nn.Linear(dimension, n_labels, device=model.device)
+
+    def from_embeddings(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch, a scalar. Embeddings (n, d); labels (n,) int64, or (n, L) multi-hot if `task` is multi.
+
+        Raises DataError where the labels have the other task's shape.
+        """
+        if labels.ndim != (1 if self.task == "single" else 2):
+            expected = "(n,)" if self.task == "single" else "(n, L)"
+            raise DataError(f"found labels of shape {tuple(labels.shape)}; a {self.task}-label task takes {expected}")
+        if self.detached:
+            embeddings = embeddings.detach()
+        # The model's mode, not this module's: trainers switch the model, and no one else, to evaluation.
+        logits = self.classifier(dropout(embeddings, self.dropout, training=self.model.training))
+        if self.task == "single":
+            return cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        target = labels.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return binary_cross_entropy_with_logits(logits, target)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the objective was made with."""
+        return {
+            "n_labels": self.n_labels,
+            "task": self.task,
+            "dropout": self.dropout,
+            "label_smoothing": self.label_smoothing,
+            "detached": self.detached,
+        }

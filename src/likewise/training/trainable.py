@@ -1,0 +1,85 @@
+"""The encoder on the training side: loaded, fine-tuned, and written as the folders that a generation keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from likewise.progress import Progress
+from likewise.training.export import export_onnx
+from likewise.training.fine_tuning import fine_tune
+from likewise.training.loading import load, quiet, token_limit
+from likewise.training.schedule import Schedule
+from likewise.types import Pooling, Task
+
+Texts = Sequence[str]
+LabelSets = Sequence[tuple[str, ...]]
+BATCH = 64
+
+
+class Trainable:
+    """An encoder with what the recipe says of pooling, normalisation and length (tokens)."""
+
+    def __init__(self, base: Path, *, pooling: Pooling, normalise: bool, max_tokens: int) -> None:
+        """Load a sentence-transformers or transformers folder; EncoderError when it cannot be read."""
+        self._model = load(base, pooling=pooling)
+        self._model.max_seq_length = min(max_tokens, token_limit(self._model))
+        self._normalise = normalise
+        self._max_tokens = max_tokens
+
+    def fine_tune(
+        self,
+        texts: Texts,
+        label_sets: LabelSets,
+        *,
+        task: Task,
+        schedule: Schedule,
+        dev: tuple[Texts, LabelSets] | None,
+        seed: int,
+        work: Path,
+        progress: Progress,
+    ) -> list[dict[str, Any]]:
+        """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
+
+        Dev rows with a label that no training row bears cannot be scored by the classifier and are left out.
+        """
+        labels = sorted({label for row in label_sets for label in row})
+        known = set(labels)
+        scored = [(t, row) for t, row in zip(*dev, strict=True) if known.issuperset(row)] if dev else []
+        history = fine_tune(
+            self._model,
+            texts,
+            _targets(label_sets, labels),
+            task=task,
+            schedule=schedule,
+            dev_texts=[text for text, _ in scored] or None,
+            dev_targets=_targets([row for _, row in scored], labels) if scored else None,
+            seed=seed,
+            work=work,
+            progress=progress,
+        )
+        return [asdict(epoch) for epoch in history.epochs]
+
+    def embed(self, texts: Texts) -> NDArray[np.float32]:
+        """Embeddings of shape (texts, d), in float32, by torch."""
+        with quiet():
+            found = self._model.encode(
+                list(texts), batch_size=BATCH, normalize_embeddings=self._normalise, show_progress_bar=False
+            )
+        return np.asarray(found, dtype=np.float32)
+
+    def write(self, folder: Path) -> None:
+        """Write the sentence-transformers folder, and in it, as `onnx/`, the encoder that answers."""
+        with quiet():
+            self._model.save(str(folder), create_model_card=False)
+        export_onnx(self._model, folder / "onnx", normalise=self._normalise, max_tokens=self._max_tokens)
+
+
+def _targets(label_sets: LabelSets, labels: Sequence[str]) -> NDArray[np.float32]:
+    table = [[label in row for label in labels] for row in label_sets]
+    return np.array(table, dtype=np.float32).reshape(len(label_sets), len(labels))
