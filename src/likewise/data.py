@@ -32,11 +32,12 @@ _LONGEST_REF = 1000
 class Columns:
     """Which columns hold what.
 
-    `labels=None` means `labels` where it is present, else `label`. `ref=None` means that there is no ref. `separator`
-    parts several labels in one cell of a CSV file; empty means that a cell is one label.
+    `text=None` means that the rows are not about texts (`Row.text` is empty then). `labels=None` means `labels` where
+    it is present, else `label`. `ref=None` means that there is no ref. `separator` parts several labels in one cell of
+    a CSV file; empty means that a cell is one label.
     """
 
-    text: str = "text"
+    text: str | None = "text"
     labels: str | None = None
     ref: str | None = None
     separator: str = "|"
@@ -162,7 +163,7 @@ def read_examples(
 
 
 def _rows(source: _Source, columns: Columns, need_labels: bool, limit: int) -> Iterator[Row | Reject]:
-    required: list[tuple[str, ...]] = [(columns.text,)]
+    required: list[tuple[str, ...]] = [] if columns.text is None else [(columns.text,)]
     if need_labels:
         required.append(columns.label_names)
     if columns.ref is not None:
@@ -180,9 +181,11 @@ def _rows(source: _Source, columns: Columns, need_labels: bool, limit: int) -> I
 def _row(record: Record, columns: Columns, kind: Kind, need_labels: bool, limit: int) -> Row:
     """The record as a row; a UsageError whose message says what is wrong with which column."""
     fields = record.fields
-    if columns.text not in fields:
-        raise DataError(no_column((columns.text,), list(fields)))
-    text = check_text(fields[columns.text], f"column {columns.text!r}", limit)
+    text = ""
+    if columns.text is not None:
+        if columns.text not in fields:
+            raise DataError(no_column((columns.text,), list(fields)))
+        text = check_text(fields[columns.text], f"column {columns.text!r}", limit)
     labels = _labels(fields, columns, kind) if need_labels else None
     ref = None if columns.ref is None else _ref(fields.get(columns.ref), columns.ref, kind)
     return Row(record.number, text, labels, ref, fields)
@@ -223,7 +226,7 @@ def _ref(value: object, name: str, kind: Kind) -> str | None:
     return check_text(value, f"column {name!r}", _LONGEST_REF)
 
 
-def _records(source: _Source, text: str, required: Required) -> Iterator[Record]:
+def _records(source: _Source, text: str | None, required: Required) -> Iterator[Record]:
     if source.file is None:
         yield from json_records(sys.stdin.buffer, source.name, plain=text)
         return

@@ -35,7 +35,7 @@ from likewise.progress import Progress
 from likewise.recipes import FROZEN, Recipe, recipe_named
 from likewise.settings import Settings
 from likewise.types import Task
-from likewise.validation import check_labels, check_text, decide_task, normalised
+from likewise.validation import check_labels, check_refs, check_text, decide_task, normalised
 
 if TYPE_CHECKING:
     from likewise.encoding.runtime import Encoder
@@ -165,9 +165,7 @@ def _checked(
     plan = recipe_named(recipe)
     checked, label_sets = _examples(texts, labels, "texts", "labels", settings)
     decided = decide_task(label_sets, task)
-    given: list[str | None] = list(refs) if refs is not None else [None] * len(checked)
-    if len(given) != len(checked):
-        raise DataError(f"refs: found {len(given)}, expected one for each of {len(checked)} texts")
+    given = check_refs(refs, len(checked))
     counts = Counter(label for row in label_sets for label in row)
     if len(counts) < 2:
         found = f"only the label {next(iter(counts))!r}" if counts else "no labels"

@@ -20,11 +20,11 @@ import numpy as np
 from likewise.bundle import Layout, Manifest, read_decision, read_manifest, sync_folder, write_manifest
 from likewise.card import model_card
 from likewise.datastore.ledger import Ledger, NewExample
-from likewise.errors import DataError, LabelError, ModelError, UsageError
+from likewise.errors import LabelError, ModelError, UsageError
 from likewise.settings import Settings
 from likewise.state import State, Voices
 from likewise.types import Change, Example, Neighbour, OnConflict, Prediction, Scores, Task
-from likewise.validation import check_labels, check_text
+from likewise.validation import check_ids, check_labels, check_refs, check_text
 
 if TYPE_CHECKING:
     from likewise.encoding.runtime import Encoder
@@ -69,8 +69,11 @@ class Model:
         self._decision = read_decision(self._layout, self._manifest.generation)
         self._ledger = Ledger.open(self._layout.datastore, lock_timeout=self.settings.lock_timeout)
         self._state = self._fresh_state()
-        if not self._state.read(self._layout.snapshot) or self._state.revision > self._ledger.revision():
-            self._state = self._fresh_state()  # missing, or ahead of its ledger: made again from the ledger
+        self._state.read(self._layout.snapshot)
+        if self._state.revision > self._ledger.revision():  # an older ledger was put in place: it is the truth
+            self._state = self._fresh_state()
+            with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
+                self._layout.snapshot.unlink(missing_ok=True)
 
     def _fresh_state(self) -> State:
         manifest = self._manifest
@@ -228,9 +231,7 @@ class Model:
             raise UsageError(f"on_conflict: found {on_conflict!r}, expected keep, replace or both")
         checked = self._checked(texts)
         label_sets = self._label_sets(labels, len(checked))
-        given: Sequence[str | None] = [None] * len(checked) if refs is None else list(refs)
-        if len(given) != len(checked):
-            raise DataError(f"refs: found {len(given)}, expected one for each of {len(checked)} texts")
+        given = check_refs(refs, len(checked))
         embeddings = self._encoder.encode(checked)
         new = [
             NewExample(text, label_set, ref, embedding)
@@ -242,7 +243,7 @@ class Model:
 
     def forget(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Change:
         """Forget examples; they no longer vote, cite or shape the head. ExampleError for an id that is not there."""
-        return self._ledger.forget(_ids(ids), by=who(by), note=note)
+        return self._ledger.forget(check_ids(ids), by=who(by), note=note)
 
     def relabel(
         self,
@@ -254,7 +255,7 @@ class Model:
         """Give an example other labels, or each of a list of examples its own. ExampleError, LabelError."""
         if isinstance(ids, int | np.integer):
             labels = [cast(Labels, labels)]
-        numbers = _ids(ids)
+        numbers = check_ids(ids)
         return self._ledger.relabel(numbers, self._label_sets(labels, len(numbers)), by=who(by), note=note)
 
     def rename_label(self, old: str, new: str, by: str | None = None, note: str | None = None) -> Change:
@@ -300,8 +301,12 @@ class Model:
         making = target.with_name(f".{target.name}.{os.getpid()}.saving")
         shutil.rmtree(making, ignore_errors=True)
         with self._lock:
-            self.copy_to(making)
-            os.replace(making, target)  # an empty directory gives way; the name changes in one step
+            try:
+                self.copy_to(making)
+                os.replace(making, target)  # an empty directory gives way; the name changes in one step
+            except BaseException:
+                shutil.rmtree(making, ignore_errors=True)
+                raise
             sync_folder(target.parent)
             if self._temporary:
                 self.close()
@@ -369,13 +374,14 @@ def _ranked(labels: Sequence[str], probabilities: np.ndarray[tuple[int], np.dtyp
     return tuple((labels[i], float(probabilities[i])) for i in order)
 
 
-def _ids(ids: int | Sequence[int]) -> list[int]:
-    return [int(ids)] if isinstance(ids, int | np.integer) else [int(i) for i in ids]
-
-
 def who(by: str | None) -> str:
     """The name under which a change is recorded: the one given, or the system user."""
-    return by or getpass.getuser()
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, ImportError, OSError):  # a container may run under a number that has no name
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 def _copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -> None:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Literal
 
-from likewise.errors import DataError, LabelError, SettingError, suggestion
+from likewise.errors import DataError, ExampleError, LabelError, SettingError, suggestion
 from likewise.types import Task
 
 LONGEST_LABEL = 1000
 """Characters. A longer label is a text in the wrong column."""
+
+LONGEST_REF = 1000
+"""Characters. A longer reference is a text in the wrong place."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TASKS = ("auto", "single", "multi")
@@ -57,6 +61,33 @@ def check_labels(labels: object, task: Task | None, where: str) -> tuple[str, ..
     if task == "single" and len(checked) != 1:
         raise LabelError(f"{where}: found {_counted(checked)}, expected exactly one, as every text has here")
     return checked
+
+
+def check_ids(ids: object) -> list[int]:
+    """The id of an example, or of each of several, as a list. ExampleError for anything but whole numbers."""
+    given = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str) else [ids]
+    checked: list[int] = []
+    for one in given:  # "12" is no list of 1 and 2, and 1.5 is not example 1
+        if isinstance(one, bool) or not isinstance(one, Integral):
+            raise ExampleError(f"ids: found {_shown(one)}, expected the number of an example, or a list of them")
+        checked.append(int(one))
+    return checked
+
+
+def check_refs(refs: object, expected: int) -> list[str | None]:
+    """The user's own references, one (or None) for each of `expected` texts; None for all of them: none is given.
+
+    DataError for one string in place of a list, for another number of them, and for a reference that is no string,
+    is empty or only whitespace, has over `LONGEST_REF` characters, or holds a NUL or lone surrogate.
+    """
+    if refs is None:
+        return [None] * expected
+    if isinstance(refs, str) or not isinstance(refs, Iterable):
+        raise DataError(f"refs: found {_shown(refs)}, expected a list with one for each of {expected} texts")
+    given = list(refs)
+    if len(given) != expected:
+        raise DataError(f"refs: found {len(given)}, expected one for each of {expected} texts")
+    return [None if ref is None else _check_ref(ref, f"refs[{i}]") for i, ref in enumerate(given)]
 
 
 def decide_task(
@@ -115,6 +146,17 @@ def _check_label(label: object, where: str) -> str:
     if problem := _unstorable(label):
         raise LabelError(f"{where}: a label holds {problem}, expected Unicode text; remove it")
     return str(label)
+
+
+def _check_ref(ref: object, where: str) -> str:
+    if not isinstance(ref, str):
+        raise DataError(f"{where}: found {_shown(ref)}, expected a reference (a string), or None for none")
+    if not ref.strip() or len(ref) > LONGEST_REF:
+        found = f"{len(ref):,} characters" if ref.strip() else "an empty reference"
+        raise DataError(f"{where}: found {found}, expected a reference of 1 to {LONGEST_REF:,} characters, or None")
+    if problem := _unstorable(ref):
+        raise DataError(f"{where}: the reference holds {problem}, expected Unicode text; remove it")
+    return str(ref)
 
 
 def _unstorable(text: str) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from likewise.errors import (
+    DataError,
     LedgerBusy,
     LedgerError,
     LedgerFull,
@@ -246,6 +247,9 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _refusal(error.orig, path) from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"found {error.object!r}, which holds half a surrogate pair; expected Unicode text, "
+                        "correct its encoding") from error  # fmt: skip
     except (sqlite3.Error, OSError) as error:
         raise _refusal(error, path) from error
 

@@ -60,7 +60,7 @@ class Evaluation:
 
     `labels`: all that a text bears or a voice decided, sorted; macro-F1 is the mean over them. `confusion` is the
     blend's: with one label a text counts of shape (labels, labels), rows the truth; with several, None (the counts
-    by label say it).
+    by label say it). `truth` and each voice's `decided` are boolean tables of shape (n, labels).
     """
 
     n: int
@@ -69,6 +69,8 @@ class Evaluation:
     labels: list[str]
     voices: Mapping[str, VoiceScores]
     confusion: NDArray[np.int64] | None
+    truth: Decisions
+    decided: Mapping[str, Decisions]
 
     @classmethod
     def of(cls, truth: LabelSets, decided: Mapping[str, LabelSets], task: Task, revision: int) -> Evaluation:
@@ -87,7 +89,7 @@ class Evaluation:
         tables = {voice: _table(decided[voice], labels) for voice in VOICES}
         voices = {voice: VoiceScores(count(true, table), jaccard(true, table)) for voice, table in tables.items()}
         matrix = confusion(true, tables["blend"]) if task == "single" else None
-        return cls(len(truth), task, revision, labels, voices, matrix)
+        return cls(len(truth), task, revision, labels, voices, matrix, true, tables)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as `likewise evaluate --json` prints it."""

@@ -1,0 +1,1 @@
+"""The commands, by what they do: make a model, ask it, change what it knows."""

@@ -1,0 +1,192 @@
+"""Commands that make a model, and those that show how: fit, recipes, demo."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import click
+
+from likewise.commands.options import (
+    Command,
+    check_task,
+    column_options,
+    columns_from,
+    json_option,
+    model_argument,
+    print_json,
+    progress,
+    say,
+    settings,
+    settings_options,
+    tell_rejected,
+    work_folder,
+)
+from likewise.errors import DataError, LabelError, ModelError
+from likewise.settings import settings_of
+from likewise.types import Task
+
+if TYPE_CHECKING:
+    from likewise.data import Dataset
+    from likewise.model import Model
+
+# Of the answering side's settings, those that a fit reads too.
+_ANSWERING = ("threads", "token_budget", "runtime", "max_text")
+
+
+@click.command(cls=Command, short_help="Learn from labelled texts.")
+@model_argument
+@click.argument("data")
+@click.option("--recipe", default="likewise", metavar="R", help="What is trained, and how. [default: likewise]")
+@click.option(
+    "--encoder",
+    default="all-MiniLM-L6-v2",
+    metavar="E",
+    help="A sentence-transformers model, by folder or name. [default: all-MiniLM-L6-v2]",
+)
+@click.option(
+    "--task",
+    default="auto",
+    metavar="[auto|single|multi]",
+    help="One label a text, or none to several; auto: single when every row has exactly one. [default: auto]",
+)
+@click.option("--dev", metavar="DATA", help="Rows that choose the settings. [default: a part of DATA is held out]")
+@column_options(ref=True)
+@settings_options(*settings_of("fit"), *_ANSWERING)
+@json_option
+def fit(
+    model: str,
+    data: str,
+    recipe: str,
+    encoder: str,
+    task: str,
+    dev: str | None,
+    text_column: str,
+    label_column: str | None,
+    ref_column: str | None,
+    separator: str,
+    rejects: str | None,
+    as_json: bool,
+) -> None:
+    """Learn from labelled texts: DATA (JSON Lines, CSV or Parquet) becomes MODEL, a new directory.
+
+    DATA is a file, `-` (standard input), or hf://datasets/OWNER/NAME/FILE. A fit that was interrupted goes on where it
+    stopped when the same command is given again.
+    """
+    from likewise.data import read_examples
+    from likewise.recipes import recipe_named
+    from likewise.validation import decide_task
+
+    chosen, target = settings(), Path(os.path.abspath(model))
+    recipe_named(recipe)
+    _refuse_taken(target)
+    columns = columns_from(text_column, label_column, ref_column, separator)
+    examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
+    tell_rejected(examples.rejected, rejects)
+    decided = decide_task(examples.labels, cast("Literal['auto'] | Task", task), examples.where)
+    held = None
+    if dev is not None:
+        rows = read_examples(dev, columns, limit=chosen.max_text)
+        check_task(rows, decided)
+        held = (rows.texts, rows.labels)
+    work = work_folder(target)
+    try:
+        fitted = _fit(
+            data,
+            examples,
+            task=decided,
+            recipe=recipe,
+            encoder=encoder,
+            dev=held,
+            settings=chosen,
+            work=work,
+            progress=progress(),
+        )
+    except KeyboardInterrupt:
+        if work.exists():
+            say(f"interrupted; the same command goes on from its checkpoints in {work}")
+        raise
+    with fitted:
+        fitted.save(target)
+        summary = _summary(fitted, model, examples)
+    if as_json:
+        print_json(summary)
+        return
+    from likewise.rendering import render_fit, stdout
+
+    render_fit(stdout(), summary)
+
+
+def _fit(data: str, examples: Dataset, **arguments: Any) -> Model:
+    """The fit; its complaints about texts or labels name the file."""
+    from likewise.fitting import fit as fit_model
+
+    try:
+        return fit_model(examples.texts, examples.labels, refs=examples.refs, source=examples.source, **arguments)
+    except (DataError, LabelError) as error:
+        raise type(error)(f"{data}: {error}") from error
+
+
+def _refuse_taken(target: Path) -> None:
+    """ModelError, before any work, where the model could not be saved after it."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
+    above = next(folder for folder in target.parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ModelError(f"{target}: cannot be made, because {above} may not be written; choose another path")
+
+
+def _summary(fitted: Model, path: str, examples: Dataset) -> dict[str, Any]:
+    info = fitted.info
+    return {
+        "model": path,
+        "task": info.task,
+        "recipe": info.recipe,
+        "encoder": info.encoder,
+        "examples": len(examples),
+        "rejected": examples.rejected,
+        "labels": dict(sorted(Counter(label for row in examples.labels for label in row).items())),
+        "measure": info.settings["measure"],
+        "judged_on": info.fit["judged_on"],
+        "scores": info.fit["scores"],
+        "kept": info.fit["kept"],
+        "seconds": info.fit["seconds"],
+        "revision": fitted.revision,
+    }
+
+
+@click.command(cls=Command, short_help="Show the recipes.")
+@json_option
+def recipes(as_json: bool) -> None:
+    """Show the recipes: what each trains, when to use it, and where it comes from."""
+    from likewise.recipes import RECIPES
+
+    if as_json:
+        print_json(
+            *(
+                {"recipe": each.name, "objective": each.objective, "use": each.use, "source": each.source}
+                for each in RECIPES.values()
+            )
+        )
+        return
+    from likewise.rendering import recipes_table, stdout
+
+    stdout().print(recipes_table(RECIPES.values()))
+
+
+@click.command(cls=Command, short_help="Show the whole story on sample data.")
+@click.option("--quick", is_flag=True, help="Do not train the encoder (recipe frozen): seconds, and lower scores.")
+@click.option("--save", metavar="MODEL", help="Keep the model in this new directory. [default: it is thrown away]")
+@settings_options("seed")
+def demo(quick: bool, save: str | None) -> None:
+    """Show the whole story on the sample data: fit, ask, teach, correct, forget. Takes up to three minutes."""
+    from likewise.demo import tell_the_story
+    from likewise.rendering import stdout
+
+    chosen = settings()
+    target = None if save is None else Path(os.path.abspath(save))
+    if target is not None:
+        _refuse_taken(target)
+    tell_the_story(stdout(), progress(), recipe="frozen" if quick else "likewise", settings=chosen, save=target)

@@ -1,0 +1,250 @@
+"""What the commands have in common: options, how a model is opened, and how something is said."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from likewise.errors import suggestion
+from likewise.settings import SETTINGS, Setting, Settings
+from likewise.types import Task
+
+if TYPE_CHECKING:
+    from likewise.data import Columns, Dataset
+    from likewise.model import Model
+    from likewise.progress import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEBUG_VARIABLE = "LIKEWISE_DEBUG"
+_GIVEN = "likewise.given"
+
+
+class Command(click.Command):
+    """A command that also takes --debug, wherever it stands."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--debug"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_set_debug,
+                help=f"Show where an error came from (also: {DEBUG_VARIABLE}=1).",
+            )
+        )
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has closed it. Not an OSError: click would end the process itself."""
+
+
+class Group(click.Group):
+    """The group of all commands, in the order in which one meets them; suggests the one that was meant."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; a closed standard output is ReaderGone."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+        return result
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with our own words for an unknown command."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.commands:
+            hint = suggestion(name, self.commands) or f"; commands are {', '.join(self.commands)}"
+            raise click.UsageError(f"no such command {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _set_debug(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+# Options
+
+
+def settings_options(*settings: Setting | str) -> Callable[[F], F]:
+    """The flags of these settings, made from the settings table; `settings()` holds what was given."""
+
+    def add(command: F) -> F:
+        for item in reversed(settings):
+            command = _setting_option(SETTINGS[item] if isinstance(item, str) else item)(command)
+        return command
+
+    return add
+
+
+def _setting_option(setting: Setting) -> Callable[[F], F]:
+    def keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            _given()[setting.name] = setting.parse(value, setting.flag)
+
+    metavar = f"[{'|'.join(setting.choices)}]" if setting.choices else "N" if setting.type is int else "X"
+    unit = f" ({setting.unit})" if setting.unit else ""
+    default = "" if setting.default is None else f" [default: {setting.default}]"
+    return click.option(
+        setting.flag,
+        expose_value=False,
+        callback=keep,
+        metavar=metavar,
+        help=f"{setting.help[:1].upper()}{setting.help[1:]}{unit}.{default}",
+    )
+
+
+def _given() -> dict[str, Any]:
+    found: dict[str, Any] = click.get_current_context().meta.setdefault(_GIVEN, {})
+    return found
+
+
+def settings() -> Settings:
+    """The settings in force for the present command: flags, else the environment, else defaults."""
+    return Settings.resolve(**_given())
+
+
+def column_options(
+    *, text: bool = True, labels: bool = True, ref: bool = False, rejects: bool = True
+) -> Callable[[F], F]:
+    """The options that say what a file's columns hold, for `columns_from`; and --skip-invalid."""
+
+    def add(command: F) -> F:
+        if rejects:
+            command = click.option(
+                "--skip-invalid",
+                "rejects",
+                metavar="REJECTS",
+                help="Write rows that cannot be used to this file (JSON Lines, with the reason) and go on.",
+            )(command)
+        command = click.option(
+            "--label-separator",
+            "separator",
+            default="|",
+            metavar="S",
+            help="Parts several labels in one cell of a CSV file. [default: |]",
+        )(command)
+        if ref:
+            command = click.option(
+                "--ref-column", metavar="C", help="The column with your own reference for each text. [default: none]"
+            )(command)
+        if labels:
+            command = click.option(
+                "--label-column", metavar="C", help="The column with the labels. [default: labels, else label]"
+            )(command)
+        if text:
+            command = click.option(
+                "--text-column", default="text", metavar="C", help="The column with the texts. [default: text]"
+            )(command)
+        return command
+
+    return add
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else.")
+model_argument = click.argument("model")
+
+
+def record_options(command: F) -> F:
+    """--by and --note: what the ledger records of a change besides the change."""
+    command = click.option("--note", metavar="NOTE", help="Why; recorded with the change.")(command)
+    return click.option("--by", metavar="NAME", help="Who makes the change. [default: the system user]")(command)
+
+
+# Files and models
+
+
+def columns_from(text: str | None, labels: str | None, ref: str | None, separator: str) -> Columns:
+    """The columns as the options name them."""
+    from likewise.data import Columns
+
+    return Columns(text=text, labels=labels, ref=ref, separator=separator)
+
+
+def open_model(path: str) -> Model:
+    """The model, with the settings that were given."""
+    from likewise.model import Model
+
+    settings()  # the environment's mistakes before the directory's
+    return Model.open(path, **_given())
+
+
+def check_task(data: Dataset, task: Task) -> None:
+    """LabelError, naming file and line, for a row whose labels the model's task does not allow."""
+    from likewise.validation import check_labels
+
+    for i, labels in enumerate(data.labels):
+        check_labels(labels, task, data.where(i))
+
+
+# What is said
+
+
+def say(message: str) -> None:
+    """One line on standard error, under our name."""
+    click.echo(f"likewise: {one_line(message)}", err=True)
+
+
+def one_line(message: str) -> str:
+    """The message without line breaks and control characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+
+
+def print_json(*rows: dict[str, Any]) -> None:
+    """Each row as a line of JSON on standard output, in UTF-8 whatever the terminal speaks."""
+    from likewise.data import write_rows
+
+    sys.stdout.flush()
+    write_rows("-", rows)
+
+
+def tell_rejected(count: int, rejects: str | None) -> None:
+    """How many rows were left out, and where they are."""
+    if count and rejects:
+        say(f"{counted(count, 'row')} left out, with the reason in {rejects}")
+
+
+def progress() -> Progress:
+    """Bars on a terminal; elsewhere only warnings, one line each."""
+    from likewise.rendering import RichProgress
+
+    return RichProgress()
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def ranges(ids: Iterable[int]) -> str:
+    """Ids in short: `3, 5-9, 12`; beyond ten groups the rest is counted."""
+    groups: list[list[int]] = []
+    for number in sorted(set(ids)):
+        if groups and number == groups[-1][1] + 1:
+            groups[-1][1] = number
+        else:
+            groups.append([number, number])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in groups]
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+
+
+def work_folder(model: Path) -> Path:
+    """Where a fit keeps its checkpoints until it is done: hidden, beside the model."""
+    return model.with_name(f".{model.name}.fit")
