@@ -30,7 +30,7 @@ from safetensors.numpy import save_file
 from likewise.decision.head import HeadSettings
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import Whitening
-from likewise.errors import ModelDamaged, ModelForeign, ModelNewer, ModelNotFound
+from likewise.errors import ModelDamaged, ModelError, ModelForeign, ModelNewer, ModelNotFound
 from likewise.types import Task
 
 FORMAT = 1
@@ -123,6 +123,12 @@ def sync_folder(folder: Path) -> None:
 def write_manifest(layout: Layout, manifest: Manifest) -> None:
     """Write likewise.json: from here on the directory is a model of this generation."""
     write_json(layout.manifest, asdict(manifest))
+
+
+def refuse_taken(target: Path) -> None:
+    """ModelError unless a model can be written to `target`: nothing is there, or an empty directory."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
 
 
 def read_manifest(root: Path) -> Manifest:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
 
-from likewise.bundle import Layout, Manifest, read_decision, read_manifest, sync_folder, write_manifest
+from likewise.bundle import Layout, Manifest, read_decision, read_manifest, refuse_taken, sync_folder, write_manifest
 from likewise.card import model_card
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.errors import LabelError, ModelError, UsageError
@@ -295,8 +295,7 @@ class Model:
         if not self._temporary and target.resolve() == self._layout.root.resolve():
             self._refresh()
             return self
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
+        refuse_taken(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         making = target.with_name(f".{target.name}.{os.getpid()}.saving")
         shutil.rmtree(making, ignore_errors=True)

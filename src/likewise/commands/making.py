@@ -131,8 +131,9 @@ def _fit(data: str, examples: Dataset, **arguments: Any) -> Model:
 
 def _refuse_taken(target: Path) -> None:
     """ModelError, before any work, where the model could not be saved after it."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
+    from likewise.bundle import refuse_taken
+
+    refuse_taken(target)
     above = next(folder for folder in target.parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise ModelError(f"{target}: cannot be made, because {above} may not be written; choose another path")

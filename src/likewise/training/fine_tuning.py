@@ -80,7 +80,6 @@ def fine_tune(
     device, attributes = model.device, set(model.__dict__)
     with contained(seed):
         checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed))
-        progress.stage("Training the encoder")
         try:
             history = _train(model, train, dev, task, schedule, seed, checkpoints, checkpoint_seconds, progress)
         except SettingError:  # diverged: going on from a checkpoint would end the same
