@@ -227,6 +227,21 @@ def test_large_changes_are_taken_in_by_parts(ledger: Ledger, monkeypatch: pytest
     assert_same(state_of("single", ledger), whole)
 
 
+def test_a_text_that_was_taught_again_has_the_same_key_again(ledger: Ledger) -> None:
+    """Bit by bit, whatever it was taught with; so exact duplicates tie, and the lower id comes first everywhere."""
+    followed = state_of("single", ledger)
+    ledger.relabel([2], [("c",)])
+    followed.follow(ledger)
+    for number in (1, 2, 3, 7):
+        teach(ledger, [(word, ("b",)) for word in WORDS[:number]])
+        followed.follow(ledger)
+    fresh = state_of("single", ledger)
+    np.testing.assert_array_equal(followed.arrays()["keys"], fresh.arrays()["keys"])
+    hits = followed.voices(np.array([embedding(WORDS[0])])).hits
+    assert hits.ids.tolist() == [[1, 13, 14]]
+    assert np.ptp(hits.distances) == 0
+
+
 # Snapshots
 
 

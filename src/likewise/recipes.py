@@ -48,7 +48,7 @@ class Recipe:
 FROZEN = Recipe(
     name="frozen",
     objective="none: the encoder stays as it is",
-    use="a usable classifier in seconds; very few examples; a first look at new data",
+    use="a usable classifier in seconds; a first look at new data",
     source="KNN-EC without fine-tuning (whitened neighbours, blend)",
 )
 

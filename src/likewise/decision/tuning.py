@@ -42,7 +42,7 @@ KS = (5, 10, 20, 40, 80, 160)
 SPREADS = (0.5, 1.0, np.inf)  # a sharper vote is that of the one nearest text, which luck favours on few rows
 LAMBDAS = tuple(np.linspace(0.0, 1.0, 11))
 HEADS_KEPT = 3
-TEMPERATURES = tuple(np.geomspace(0.25, 64.0, 33))
+TEMPERATURES = tuple(np.geomspace(0.25, 512.0, 45))
 ABSENT = -np.inf  # the logit of a label that a fold has no example of
 FLOOR = 1e-6  # a probability below this counts as this in a likelihood
 

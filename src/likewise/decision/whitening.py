@@ -32,7 +32,10 @@ class Whitening:
         """Keys of shape (rows, n) of embeddings of shape (rows, d) (KNN-EC, equation 11)."""
         if self.matrix is None:
             return np.ascontiguousarray(embeddings, dtype=np.float32)
-        return np.ascontiguousarray((embeddings - self.mean) @ self.matrix, dtype=np.float32)
+        # A product for each row: one over all rows rounds differently with their number, and the key of a text that was
+        # taught twice would no longer be the same key twice.
+        centred = (embeddings - self.mean)[:, None, :]
+        return np.ascontiguousarray(np.matmul(centred, self.matrix)[:, 0], dtype=np.float32)
 
     def first(self, n: int | None) -> Whitening:
         """The same whitening reduced to its first n dimensions (fewer if fewer carry variance); None: no whitening."""
