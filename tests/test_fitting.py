@@ -39,24 +39,43 @@ def rows(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
     return list(found), list(found.values())
 
 
+FILLER = (
+    "bank battery bill bird book box bus car cat city coffee dog door drink email family fire food game green house "
+    "letter light mail money month music night office paper park phone plane price rain river road school sea ship "
+    "shop store street sun team town train tree water wind window winter word work world year"
+)
+
+
+def moods(count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Long texts of which one word alone matters: the frozen encoder loses it among the others."""
+    rng = np.random.default_rng(seed)
+    labels = ["sad", "happy"] * (count // 2)
+    texts = []
+    for label in labels:
+        words = rng.choice(FILLER.split(), 14).tolist()
+        words.insert(int(rng.integers(15)), label)
+        texts.append(" ".join(words))
+    return texts, labels
+
+
 TEXTS, LABELS = rows(80)
 DEV = rows(30, seed=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def frozen(tiny_encoder: Path) -> Fit:
-    """Fits with the frozen recipe; nothing of it stays."""
+    """Fits with the frozen recipe. The first of them exports the encoder, which is kept until the process ends."""
 
     def run(texts: Sequence[str], labels: Sequence[object], **given: Any) -> Model:
         return fit(texts, labels, **{"recipe": "frozen", "encoder": str(tiny_encoder), **given})
 
+    run(TEXTS, LABELS).close()
     return run
 
 
 @pytest.fixture
 def scratch(frozen: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go. Fitted once before, because the export of an encoder is kept until the process ends."""
-    frozen(TEXTS, LABELS).close()
+    """Where temporary files go; all but the export of the encoder, which is there already."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -232,7 +251,7 @@ def test_dev_rows_choose_the_settings_and_join_nothing(frozen: Fit) -> None:
     with frozen(TEXTS, LABELS, dev=DEV) as model:
         assert model.info.fit["judged_on"] == "30 dev rows"
         assert {e.text for e in model.examples()} == set(TEXTS)
-        assert not set(DEV[0]) - set(TEXTS) & {e.text for e in model.examples()}
+        assert not set(DEV[0]) <= set(TEXTS)
         fair = model.info.fit["scores"]["frozen"]
     wrong = [{"delivery": "invoice", "invoice": "delivery"}[label] for label in DEV[1]]
     with frozen(TEXTS, LABELS, dev=(DEV[0], wrong)) as model:
@@ -260,9 +279,10 @@ def test_several_labels_are_fitted_with_their_thresholds(frozen: Fit, tmp_path: 
 
 
 def test_the_same_seed_gives_the_same_model(frozen: Fit, tmp_path: Path) -> None:
+    texts, labels = moods(80, seed=0)
     found = []
     for seed, name in ((3, "a"), (3, "b"), (4, "c")):
-        with frozen(TEXTS, LABELS, settings=Settings(seed=seed)) as model:
+        with frozen(texts, labels, settings=Settings(seed=seed)) as model:
             model.save(tmp_path / name)
             checksums = json.loads(Layout(tmp_path / name).checksums(1).read_text())
             checksums.pop("info.json")  # it holds the time that the fit took
@@ -283,9 +303,7 @@ def test_the_global_random_state_is_left_alone(frozen: Fit) -> None:
 def test_the_frozen_encoder_stays_where_fine_tuning_does_not_win(tiny_encoder: Path, tmp_path: Path) -> None:
     idle = Settings(epochs=1, learning_rate=1e-12)
     work, progress = tmp_path / "work", Record()
-    with fit(
-        TEXTS, LABELS, encoder=str(tiny_encoder), dev=DEV, settings=idle, work=work, progress=progress
-    ) as model:
+    with fit(TEXTS, LABELS, encoder=str(tiny_encoder), dev=DEV, settings=idle, work=work, progress=progress) as model:
         assert model.info.recipe == "likewise"
         assert model.info.fit["kept"] == "frozen"
         scores = model.info.fit["scores"]
@@ -300,32 +318,20 @@ def test_the_frozen_encoder_stays_where_fine_tuning_does_not_win(tiny_encoder: P
     assert "Training the encoder" in progress.stages
 
 
-def either_or(count: int, seed: int) -> tuple[list[str], list[str]]:
-    """Texts whose label is a matter of two words together: no frozen encoder's head can tell."""
-    rng = np.random.default_rng(seed)
-    texts, labels = [], []
-    for _ in range(count):
-        animal, place = rng.integers(2, size=2)
-        filler = rng.choice("late money tree music family winter".split(), 3)
-        texts.append(f"{filler[0]} {('dog', 'bird')[animal]} {filler[1]} {('street', 'house')[place]} {filler[2]}")
-        labels.append("same" if animal == place else "other")
-    return texts, labels
-
-
 def test_the_fine_tuned_encoder_is_kept_where_it_wins_and_every_time_alike(tiny_encoder: Path, tmp_path: Path) -> None:
-    texts, labels = either_or(160, 0)
+    texts, labels = moods(160, seed=0)
     found = []
     for name in ("a", "b"):
         with fit(
             texts,
             labels,
             encoder=str(tiny_encoder),
-            dev=either_or(100, 1),
-            settings=Settings(epochs=12, learning_rate=3e-3, batch_size=32, seed=5),
+            dev=moods(100, seed=1),
+            settings=Settings(epochs=6, learning_rate=3e-3, batch_size=32, seed=5),
         ) as model:
             assert model.info.fit["kept"] == "fine-tuned"
             scores = model.info.fit["scores"]
-            assert scores["fine-tuned"]["blend"] > scores["frozen"]["blend"] + 0.05
+            assert scores["fine-tuned"]["blend"] > scores["frozen"]["blend"] + 0.02
             model.save(tmp_path / name)
             found.append((scores, model.info.fit["fingerprint"], model.classify(texts[:20])))
     assert found[0] == found[1]

@@ -108,9 +108,7 @@ with tempfile.TemporaryDirectory() as folder:
         assert isinstance(error, ImportError)
         print(error)
 """
-    process = subprocess.run(
-        [sys.executable, "-c", program, tiny_encoder], capture_output=True, text=True, check=False
-    )
+    process = subprocess.run([sys.executable, "-c", program, tiny_encoder], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     assert process.stdout == (
         f"fitting needs the training side ({missing} is not installed); run: pip install 'likewise[train]'\n"

@@ -184,10 +184,11 @@ class Model:
         decided = self._state.decide(voices.labels, voices.blend)
         for row, text in enumerate(texts):
             scores = _ranked(voices.labels, voices.blend[row])
+            chosen = {voices.labels[i] for i in np.flatnonzero(decided[row])}
             yield Prediction(
                 text=text,
                 task=self.task,
-                labels=tuple(label for label, _ in scores if decided[row, voices.labels.index(label)]),
+                labels=tuple(label for label, _ in scores if label in chosen),
                 scores=scores,
                 head=_ranked(voices.labels, voices.head[row]),
                 vote=_ranked(voices.labels, voices.vote[row]),
