@@ -108,16 +108,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's contents, or the names in a folder, survive a power loss."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_all(folder: Path) -> None:
+    """The same for a folder with everything below it."""
+    for path in (folder, *folder.rglob("*")):
+        sync(path)
 
 
 def write_manifest(layout: Layout, manifest: Manifest) -> None:
@@ -170,11 +176,9 @@ def write_generation(
     write_json(making / "info.json", info)
     files = sorted(path for path in making.rglob("*") if path.is_file())
     write_json(making / "checksums.json", {str(path.relative_to(making)): digest(path) for path in files})
-    for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    sync_all(making)
     making.rename(final)
-    sync_folder(final.parent)
+    sync(final.parent)
 
 
 def digest(path: Path) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
 
-from likewise.bundle import Layout, Manifest, read_decision, read_manifest, refuse_taken, sync_folder, write_manifest
+from likewise.bundle import Layout, Manifest, read_decision, read_manifest, refuse_taken, sync, sync_all, write_manifest
 from likewise.card import model_card
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.errors import LabelError, ModelError, UsageError
@@ -303,11 +303,12 @@ class Model:
         with self._lock:
             try:
                 self.copy_to(making)
+                sync_all(making)
                 os.replace(making, target)  # an empty directory gives way; the name changes in one step
             except BaseException:
                 shutil.rmtree(making, ignore_errors=True)
                 raise
-            sync_folder(target.parent)
+            sync(target.parent)
             if self._temporary:
                 self.close()
                 self._temporary = False
