@@ -8,7 +8,8 @@ from sklearn import metrics
 
 from likewise.decision.head import make_head
 from likewise.decision.statistics import Statistics
-from likewise.decision.tuning import Fold, Tuned, tune
+from likewise.decision.tuning import Fold, Tuned, copy_temperature, tune
+from likewise.decision.vote import vote_weights
 from likewise.decision.whitening import fit_whitening
 from likewise.types import Task
 
@@ -181,3 +182,12 @@ def test_equal_embeddings(task: Task) -> None:
     same = Fold(np.ones((20, 8), np.float32), fold.label_sets, np.ones((10, 8), np.float32), fold.held_label_sets)
     tuned = tune([same], task, "macro_f1", nearest)
     assert all(np.isfinite(value) for value in tuned.scores.values())
+
+
+def test_a_copy_has_its_share_of_the_vote() -> None:
+    for k, share in ((5, 0.5), (40, 0.8), (160, 0.95)):
+        temperature = copy_temperature(1.7, k, share)
+        distances = np.array([[0.0] + [1.7] * (k - 1)])
+        assert vote_weights(distances, temperature)[0, 0] == pytest.approx(share)
+    assert copy_temperature(1.7, 1, 0.5) == np.inf  # one neighbour has the whole vote at any temperature
+    assert copy_temperature(0.0, 10, 0.8) == np.inf  # all at the same place: nothing to tell apart

@@ -39,7 +39,9 @@ HEAD_DIMENSIONS: tuple[int | None, ...] = (None, 10**6)  # all: the leading ones
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9, 0.97)
 PRIORS = (0.0, 0.5, 1.0)
 KS = (5, 10, 20, 40, 80, 160)
-SPREADS = (0.5, 1.0, np.inf)  # a sharper vote is that of the one nearest text, which luck favours on few rows
+COPY_SHARES = (0.5, 0.8, 0.95)
+"""Votes are as sharp as this: a text's own copy, once taught, has at least half of the vote against k - 1 others at
+the distance that neighbours usually have. A majority vote would drown a correction in the texts around it."""
 LAMBDAS = tuple(np.linspace(0.0, 1.0, 11))
 HEADS_KEPT = 3
 TEMPERATURES = tuple(np.geomspace(0.25, 512.0, 45))
@@ -262,11 +264,19 @@ def _votes(problem: _Problem, whitenings: list[Whitening], search: Search) -> It
             to_key = no_whitening(len(whitening.mean)) if dimensions is None else whitening.first(dimensions)
             distances, rows = search(to_key.keys(fold.embeddings), to_key.keys(fold.held_embeddings), ks[-1])
             found.append(_Nearest(distances, codes[rows], membership))
-        # How far the neighbours of a text lie apart sets the scale on which temperatures differ.
-        spread = float(np.median(np.concatenate([n.distances[:, -1] - n.distances[:, 0] for n in found]))) or 1.0
         for k in ks:
-            for temperature in (spread * s for s in SPREADS) if k > 1 else (np.inf,):
-                yield _Vote(dimensions, k, float(temperature), found)
+            typical = float(np.median(np.concatenate([n.distances[:, :k] for n in found])))
+            for share in COPY_SHARES:
+                yield _Vote(dimensions, k, copy_temperature(typical, k, share), found)
+
+
+def copy_temperature(distance: float, k: int, share: float) -> float:
+    """The temperature at which a neighbour at distance 0 has `share` of the vote, and k - 1 at `distance` the rest.
+
+    share = 1 / (1 + (k - 1) exp(-distance / T)), solved for T; infinite where there is nothing to be told apart.
+    """
+    odds = (k - 1) * share / (1 - share)
+    return distance / float(np.log(odds)) if odds > 1 and distance > 0 else np.inf
 
 
 def _coded(problem: _Problem, label_sets: LabelSets) -> tuple[NDArray[np.int32], Matrix]:
