@@ -19,12 +19,15 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from transformers import TrainerControl
 
 from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
+from likewise.training.checkpoints import Checkpoints
 from likewise.training.fine_tuning import History, fine_tune
 from likewise.training.loading import quiet
 from likewise.training.schedule import Schedule
+from likewise.training.trainer import Watch
 
 SCHEDULE = Schedule(epochs=3, learning_rate=4e-3, head_learning_rate=1e-2, batch_size=8, alignment=0.5, patience=0)
 
@@ -151,7 +154,7 @@ def test_it_leaves_nothing_else_behind(tiny_encoder: Path, tmp_path: Path, capfd
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_early_stopping_keeps_the_best_epoch(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_early_stopping_keeps_the_last_epoch_that_is_as_good_as_the_best(tiny_encoder: Path, tmp_path: Path) -> None:
     """Dev labels that contradict the training labels: the better it learns, the worse the score."""
     dev_texts, dev_targets = questions(30, seed=1)
     contrary = dict(dev_texts=dev_texts, dev_targets=dev_targets[:, ::-1].copy())
@@ -159,7 +162,8 @@ def test_early_stopping_keeps_the_best_epoch(tiny_encoder: Path, tmp_path: Path)
     model, history = fit(tiny_encoder, tmp_path / "long", schedule, **contrary)
     scores = [epoch.dev_score for epoch in history.epochs]
     assert len(scores) < 8
-    assert history.best_epoch == int(np.argmax(scores)) + 1 == len(scores) - 2
+    near = max(scores) - np.sqrt(max(scores) * (1 - max(scores)) / len(dev_texts))
+    assert history.best_epoch == max(i for i, score in enumerate(scores, start=1) if score >= near) == len(scores) - 2
     # The learning rate falls over all 8 epochs, so a shorter fit would not end there: stop the same one by patience.
     again, shorter = fit(tiny_encoder, tmp_path / "again", replace(schedule, patience=1), **contrary)
     assert shorter.best_epoch == history.best_epoch
@@ -182,10 +186,12 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
+from transformers import TrainerControl
 from likewise.progress import Progress
 from likewise.training.loading import quiet
 from likewise.training.fine_tuning import fine_tune
 from likewise.training.schedule import Schedule
+from likewise.training.trainer import Watch
 import json
 
 class Killer(Progress):
@@ -299,3 +305,25 @@ def test_what_it_refuses(tiny_encoder: Path, tmp_path: Path) -> None:
 def test_a_schedule_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=next(iter(wrong))):
         Schedule(**wrong)
+
+
+class _Loss(torch.nn.Module):
+    def forward(self) -> torch.Tensor:
+        return torch.zeros(())
+
+
+def test_of_epochs_that_dev_rows_cannot_tell_apart_the_later_is_kept(tmp_path: Path) -> None:
+    """On 100 rows a score of 0.9 has a standard error of 0.03: 0.88 is as good, 0.86 is not."""
+    scores = iter([0.7, 0.9, 0.88, 0.86, 0.86])
+    loss = _Loss()
+    watch = Watch(
+        loss, lambda: next(scores), Checkpoints(tmp_path / "work", "x"), Progress(),
+        dev_rows=100, steps_an_epoch=1, patience=2, checkpoint_seconds=1e9,
+    )  # fmt: skip
+    control, stopped = TrainerControl(), []
+    for _ in range(5):
+        loss()
+        watch._close_epoch(control)
+        stopped.append(control.should_training_stop)
+    assert watch.best_epoch == 3
+    assert stopped == [False, False, False, False, True]

@@ -58,8 +58,9 @@ def fine_tune(
     """Train `model` in place on texts (n,) and their multi-hot targets (n, L); the epochs' history is returned.
 
     With dev texts, each epoch ends with the classifier's macro-F1 on them (with several labels a text, at the one
-    threshold that serves best). The best epoch's weights are kept, of equals the later's, and training stops
-    after `schedule.patience` epochs without a better one. Without dev texts the last epoch's weights are kept.
+    threshold that serves best). The weights of the last epoch whose score cannot be told from the best (within a
+    standard error) are kept, and training stops after `schedule.patience` epochs below that. Without dev texts the
+    last epoch's weights are kept.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last. A second call with the same arguments, after a kill, goes on from there and ends with the same
@@ -134,6 +135,7 @@ def _train(
         None if dev is None else partial(dev_score, model, _classifier(loss), dev.texts, dev.targets, task),
         checkpoints,
         progress,
+        dev_rows=len(dev.texts) if dev else 0,
         steps_an_epoch=a_pass * passes,
         patience=schedule.patience,
         checkpoint_seconds=checkpoint_seconds,

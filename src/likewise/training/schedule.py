@@ -44,7 +44,7 @@ class Schedule:
     temperature: float = 0.1
     """The contrastive loss's, over 0."""
     patience: int = 2
-    """Epochs without a better dev score after which training stops; 0: it never stops early."""
+    """Epochs with a dev score clearly below the best after which training stops; 0: it never stops early."""
     min_steps: int = 0
     """Fewest steps in all: with few texts an epoch passes over them as often as it takes to get there."""
 

@@ -73,13 +73,14 @@ class Watch(TrainerCallback):
         checkpoints: Checkpoints,
         progress: Progress,
         *,
+        dev_rows: int,
         steps_an_epoch: int,
         patience: int,
         checkpoint_seconds: float,
     ) -> None:
-        """`loss` yields a batch's loss when called; `score` is the present weights' dev score."""
+        """`loss` yields a batch's loss when called; `score` is the present weights' dev score on `dev_rows` texts."""
         self.weights = weights_of(loss)
-        self.score, self.checkpoints, self.progress = score, checkpoints, progress
+        self.score, self.dev_rows, self.checkpoints, self.progress = score, dev_rows, checkpoints, progress
         self.steps_an_epoch, self.patience, self.checkpoint_seconds = steps_an_epoch, patience, checkpoint_seconds
         self.epochs: list[Epoch] = []
         self.best_epoch = 0
@@ -146,11 +147,11 @@ class Watch(TrainerCallback):
         if score is None:
             self.best_epoch = number
             return
-        scores = [epoch.dev_score for epoch in self.epochs if epoch.dev_score is not None]
-        best = max(scores)
-        if score == best:  # of equals the later one: it has learnt for longer
+        best = max(epoch.dev_score for epoch in self.epochs if epoch.dev_score is not None)
+        # Of epochs that the dev rows cannot tell apart the later one: it has learnt for longer, at a lower rate.
+        if score >= best - math.sqrt(best * (1 - best) / self.dev_rows):
             self.best_epoch, self.best = number, copy_of(self.weights)
-        if self.patience and number - (scores.index(best) + 1) >= self.patience:
+        if self.patience and number - self.best_epoch >= self.patience:
             control.should_training_stop = True
 
     def _mean_loss(self) -> float:
