@@ -194,6 +194,18 @@ def test_what_is_no_text_is_named(blended: Model, text: Any, found: str) -> None
         blended.classify(["fine", text])
 
 
+def test_what_is_no_list_is_named(blended: Model) -> None:
+    given: Any = 5
+    with pytest.raises(DataError, match="texts: found a int, expected a string or a list"):
+        blended.classify(given)
+    with pytest.raises(LabelError, match="labels: found a int, expected a list"):
+        blended.teach(["a text"], given)
+    with pytest.raises(LabelError, match="old label: found 5"):
+        blended.rename_label(given, "new")
+    with pytest.raises(LabelError, match=r"labels: found the label 5 \(int\)"):
+        blended.merge_labels([given], "new")
+
+
 def test_settings_of_the_answering_side(fitted: Path) -> None:
     with Model.open(fitted, max_text=5) as model, pytest.raises(DataError, match="6 characters, at most 5"):
         model.classify("parcel")

@@ -17,6 +17,7 @@ from typing import Any
 
 from likewise.errors import DataError, MissingExtra, UsageError, suggestion
 from likewise.formats import Record, Required, csv_records, json_records, no_column, parquet_records
+from likewise.types import Task
 from likewise.validation import check_labels, check_text
 from likewise.writing import KINDS, Kind, RowWriter, write_rows
 
@@ -128,9 +129,14 @@ def read_rows(
 
 
 def read_examples(
-    path: str | Path, columns: Columns = _COLUMNS, *, rejects: str | Path | None = None, limit: int
+    path: str | Path,
+    columns: Columns = _COLUMNS,
+    *,
+    task: Task | None = None,
+    rejects: str | Path | None = None,
+    limit: int,
 ) -> Dataset:
-    """The labelled rows of a file as a whole.
+    """The labelled rows of a file as a whole. Under the task "single" a row has exactly one label.
 
     The first row that cannot be used is a DataError, unless there is a file for `rejects`: then such rows are written
     there (JSON Lines: line, reason, fields; an empty file where there are none) and the others count. DataError also
@@ -143,7 +149,7 @@ def read_examples(
     rejected, first = 0, ""
     with contextlib.ExitStack() as stack:
         writer = None if rejects is None else stack.enter_context(RowWriter(rejects, kind="jsonl"))
-        for row in _rows(source, columns, True, limit):
+        for row in _rows(source, columns, True, limit, task):
             if isinstance(row, Row):
                 data.texts.append(row.text)
                 data.labels.append(row.labels or ())
@@ -162,7 +168,9 @@ def read_examples(
     return Dataset(data.texts, data.labels, data.refs, rejected, data.source, data.numbers, data.place)
 
 
-def _rows(source: _Source, columns: Columns, need_labels: bool, limit: int) -> Iterator[Row | Reject]:
+def _rows(
+    source: _Source, columns: Columns, need_labels: bool, limit: int, task: Task | None = None
+) -> Iterator[Row | Reject]:
     required: list[tuple[str, ...]] = [] if columns.text is None else [(columns.text,)]
     if need_labels:
         required.append(columns.label_names)
@@ -173,12 +181,12 @@ def _rows(source: _Source, columns: Columns, need_labels: bool, limit: int) -> I
             yield Reject(record.number, record.problem, record.fields)
             continue
         try:
-            yield _row(record, columns, source.kind, need_labels, limit)
+            yield _row(record, columns, source.kind, need_labels, limit, task)
         except UsageError as error:
             yield Reject(record.number, str(error), record.fields)
 
 
-def _row(record: Record, columns: Columns, kind: Kind, need_labels: bool, limit: int) -> Row:
+def _row(record: Record, columns: Columns, kind: Kind, need_labels: bool, limit: int, task: Task | None) -> Row:
     """The record as a row; a UsageError whose message says what is wrong with which column."""
     fields = record.fields
     text = ""
@@ -186,12 +194,12 @@ def _row(record: Record, columns: Columns, kind: Kind, need_labels: bool, limit:
         if columns.text not in fields:
             raise DataError(no_column((columns.text,), list(fields)))
         text = check_text(fields[columns.text], f"column {columns.text!r}", limit)
-    labels = _labels(fields, columns, kind) if need_labels else None
+    labels = _labels(fields, columns, kind, task) if need_labels else None
     ref = None if columns.ref is None else _ref(fields.get(columns.ref), columns.ref, kind)
     return Row(record.number, text, labels, ref, fields)
 
 
-def _labels(fields: Mapping[str, object], columns: Columns, kind: Kind) -> tuple[str, ...]:
+def _labels(fields: Mapping[str, object], columns: Columns, kind: Kind, task: Task | None) -> tuple[str, ...]:
     present = [name for name in columns.label_names if name in fields]
     if not present:
         raise DataError(no_column(columns.label_names, list(fields)))
@@ -204,7 +212,7 @@ def _labels(fields: Mapping[str, object], columns: Columns, kind: Kind) -> tuple
     if kind in ("csv", "tsv") and isinstance(value, str):
         parts = value.split(columns.separator) if columns.separator else [value]
         value = [part.strip() for part in parts if part.strip()]
-    return check_labels(value, None, where)
+    return check_labels(value, task, where)
 
 
 def _ref(value: object, name: str, kind: Kind) -> str | None:

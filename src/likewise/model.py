@@ -20,7 +20,7 @@ import numpy as np
 from likewise.bundle import Layout, Manifest, read_decision, read_manifest, refuse_taken, sync, sync_all, write_manifest
 from likewise.card import model_card
 from likewise.datastore.ledger import Ledger, NewExample
-from likewise.errors import LabelError, ModelError, UsageError
+from likewise.errors import DataError, LabelError, ModelError, UsageError
 from likewise.settings import Settings
 from likewise.state import State, Voices
 from likewise.types import Change, Example, Neighbour, OnConflict, Prediction, Scores, Task
@@ -217,6 +217,7 @@ class Model:
         note: str | None = None,
         on_conflict: OnConflict | None = None,
         source: str = "python",
+        progress: Callable[[int, int], None] | None = None,
     ) -> Change:
         """Add labelled texts: one text with its label (or labels), or a list of each.
 
@@ -233,7 +234,7 @@ class Model:
         checked = self._checked(texts)
         label_sets = self._label_sets(labels, len(checked))
         given = check_refs(refs, len(checked))
-        embeddings = self._encoder.encode(checked)
+        embeddings = self._encoder.encode(checked, progress)
         new = [
             NewExample(text, label_set, ref, embedding)
             for text, label_set, ref, embedding in zip(checked, label_sets, given, embeddings, strict=True)
@@ -261,15 +262,16 @@ class Model:
 
     def rename_label(self, old: str, new: str, by: str | None = None, note: str | None = None) -> Change:
         """Give a label another name, one that is not in use. LabelError."""
+        (former,) = check_labels(old, "single", "old label")
         (name,) = check_labels(new, "single", "new label")
-        return self._ledger.rename_label(old, name, by=who(by), note=note)
+        return self._ledger.rename_label(former, name, by=who(by), note=note)
 
     def merge_labels(
         self, labels: str | Sequence[str], into: str, by: str | None = None, note: str | None = None
     ) -> Change:
         """Make one label, new or there already, of several. LabelError for one that is unknown."""
         (name,) = check_labels(into, "single", "into")
-        olds = [labels] if isinstance(labels, str) else list(labels)
+        olds = check_labels(labels, None, "labels")
         return self._ledger.merge_labels(olds, name, by=who(by), note=note)
 
     def examples(
@@ -359,11 +361,15 @@ class Model:
     # What is given, checked
 
     def _checked(self, texts: Sequence[str]) -> list[str]:
+        if not isinstance(texts, Iterable):
+            raise DataError(f"texts: found a {type(texts).__name__}, expected a string or a list of strings")
         return [check_text(text, f"texts[{i}]", self.settings.max_text) for i, text in enumerate(texts)]
 
     def _label_sets(self, labels: Labels | Sequence[Labels], expected: int) -> list[tuple[str, ...]]:
         if isinstance(labels, str):
             raise LabelError(f"labels: found the string {labels!r}, expected a list with one entry for each text")
+        if not isinstance(labels, Iterable):
+            raise LabelError(f"labels: found a {type(labels).__name__}, expected a list with one entry for each text")
         rows = list(labels)
         if len(rows) != expected:
             raise LabelError(f"labels: found {len(rows)}, expected one entry for each of {expected} texts")

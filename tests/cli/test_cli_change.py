@@ -45,6 +45,18 @@ def test_a_taught_class_is_known_at_the_next_answer(likewise, kit, own, tmp_path
     assert kit.ledger(own, "SELECT DISTINCT source FROM versions WHERE revision = 2") == [("new.jsonl",)]
 
 
+def test_rows_with_too_many_labels_are_rejected_where_one_is_the_rule(likewise, kit, own, tmp_path):
+    rows = [{"text": NOVEL[0], "labels": ["a", "b"]}, {"text": NOVEL[1], "label": "a"}, {"text": NOVEL[2], "labels": []}]
+    data, bad = kit.write_jsonl(tmp_path / "new.jsonl", rows), tmp_path / "bad.jsonl"
+
+    refused = likewise("teach", own, "--input", data)
+    refused.refused("new.jsonl, line 1: column 'labels': found 2 labels ('a', 'b'), expected exactly one")
+    taken = likewise("teach", own, "--input", data, "--skip-invalid", bad, "--json")
+
+    assert taken.json()["added"] == 1
+    assert [json.loads(line)["line"] for line in bad.read_text().splitlines()] == [1, 3]
+
+
 def test_teaching_one_text_and_the_same_again(likewise, own):
     first = likewise("teach", own, "my parcel came broken", "--label", "delivery", "--ref", "x1")
     again = likewise("teach", own, "my parcel came broken", "--label", "delivery", "--ref", "x1")

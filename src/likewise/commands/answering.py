@@ -6,7 +6,6 @@ import click
 
 from likewise.commands.options import (
     Command,
-    check_task,
     column_options,
     columns_from,
     counted,
@@ -116,10 +115,9 @@ def evaluate(
     from likewise.data import read_examples
 
     columns = columns_from(text_column, label_column, None, separator)
-    examples = read_examples(data, columns, rejects=rejects, limit=settings().max_text)
-    tell_rejected(examples.rejected, rejects)
     with open_model(model) as opened:
-        check_task(examples, opened.task)
+        examples = read_examples(data, columns, task=opened.task, rejects=rejects, limit=settings().max_text)
+        tell_rejected(examples.rejected, rejects)
         known = opened.labels
         for label in sorted({label for row in examples.labels for label in row} - known.keys()):
             say(f"warning: {data} has the label {label!r}, which the model does not know{suggestion(label, known)}")

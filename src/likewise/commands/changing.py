@@ -12,7 +12,6 @@ import click
 
 from likewise.commands.options import (
     Command,
-    check_task,
     column_options,
     columns_from,
     counted,
@@ -20,6 +19,7 @@ from likewise.commands.options import (
     model_argument,
     open_model,
     print_json,
+    progress,
     ranges,
     record_options,
     say,
@@ -28,6 +28,7 @@ from likewise.commands.options import (
     tell_rejected,
 )
 from likewise.errors import DataError, suggestion
+from likewise.progress import Progress
 from likewise.types import Change, Example, OnConflict
 
 if TYPE_CHECKING:
@@ -93,20 +94,25 @@ def teach(
             source = "command line"
         else:
             columns = columns_from(text_column, label_column, ref_column, separator)
-            data = read_examples(cast(str, file), columns, rejects=rejects, limit=limit)
-            check_task(data, opened.task)
+            data = read_examples(cast(str, file), columns, task=opened.task, rejects=rejects, limit=limit)
             tell_rejected(data.rejected, rejects)
             texts, label_sets, refs, source = data.texts, data.labels, data.refs, data.source
         known = opened.labels
-        change = opened.teach(
-            texts,
-            label_sets,
-            refs=refs,
-            by=by,
-            note=note,
-            on_conflict=cast("OnConflict | None", on_conflict),
-            source=source,
-        )
+        shown = Progress() if file is None else progress()
+        shown.stage("Encoding")
+        try:
+            change = opened.teach(
+                texts,
+                label_sets,
+                refs=refs,
+                by=by,
+                note=note,
+                on_conflict=cast("OnConflict | None", on_conflict),
+                source=source,
+                progress=shown.update,
+            )
+        finally:
+            shown.done()
         for label in sorted({label for row in label_sets for label in row} & (opened.labels.keys() - known.keys())):
             say(f"{label!r} is a new label{suggestion(label, known)}")
     counts = {name: getattr(change, name) for name in ("added", "updated", "known", "kept")}

@@ -11,7 +11,6 @@ import click
 
 from likewise.commands.options import (
     Command,
-    check_task,
     column_options,
     columns_from,
     json_option,
@@ -83,13 +82,14 @@ def fit(
     recipe_named(recipe)
     _refuse_taken(target)
     columns = columns_from(text_column, label_column, ref_column, separator)
-    examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
+    examples = read_examples(
+        data, columns, task="single" if task == "single" else None, rejects=rejects, limit=chosen.max_text
+    )
     tell_rejected(examples.rejected, rejects)
     decided = decide_task(examples.labels, cast("Literal['auto'] | Task", task), examples.where)
     held = None
     if dev is not None:
-        rows = read_examples(dev, columns, limit=chosen.max_text)
-        check_task(rows, decided)
+        rows = read_examples(dev, columns, task=decided, limit=chosen.max_text)
         held = (rows.texts, rows.labels)
     work = work_folder(target)
     try:

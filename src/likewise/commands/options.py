@@ -12,10 +12,9 @@ import click
 
 from likewise.errors import suggestion
 from likewise.settings import SETTINGS, Setting, Settings
-from likewise.types import Task
 
 if TYPE_CHECKING:
-    from likewise.data import Columns, Dataset
+    from likewise.data import Columns
     from likewise.model import Model
     from likewise.progress import Progress
 
@@ -184,14 +183,6 @@ def open_model(path: str) -> Model:
 
     settings()  # the environment's mistakes before the directory's
     return Model.open(path, **_given())
-
-
-def check_task(data: Dataset, task: Task) -> None:
-    """LabelError, naming file and line, for a row whose labels the model's task does not allow."""
-    from likewise.validation import check_labels
-
-    for i, labels in enumerate(data.labels):
-        check_labels(labels, task, data.where(i))
 
 
 # What is said
