@@ -31,11 +31,13 @@ python -m experiments.main_job report
 
 def write(results: Path) -> None:
     """Write the page."""
-    PAGE.write_text(text(results), encoding="utf-8")
+    from experiments.schedules import section  # which needs the training side
+
+    PAGE.write_text(text(results, section()), encoding="utf-8")
 
 
-def text(results: Path) -> str:
-    """The page in Markdown, from whatever results are there."""
+def text(results: Path, schedules: str = "") -> str:
+    """The page in Markdown, from whatever results are there; `schedules` is its last part."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in found:
@@ -46,6 +48,7 @@ def text(results: Path) -> str:
         _scores(by_kind["scores"]),
         _hidden(by_kind["hidden"], by_kind["scores"]),
         _few(by_kind["few"]),
+        schedules,
     ]
     return "\n".join(part for part in parts if part)
 

@@ -1,0 +1,167 @@
+"""Which mix of objectives, which learning rate and how many epochs serve best, on rows held out of train.
+
+    python -m experiments.schedules --data FOLDER                  every variant, with many and with few examples
+    python -m experiments.schedules --data FOLDER --only trec-6    one data set
+
+The recipe `likewise` was chosen by this and not on any test split, which is never read here. Each run fits the recipe
+with one variant in the place of its schedule, on a part of train, and scores the rest of train once. Every run leaves
+one JSON file in experiments/results/schedules/; runs that have theirs are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data import Missing, Part, read
+from experiments.main_job import MEASURES, machine
+from likewise.decision.splitting import hold_out
+from likewise.fitting import fit
+from likewise.recipes import LIKEWISE, RECIPES
+from likewise.settings import Settings
+from likewise.training.schedule import Schedule
+from likewise.validation import normalised
+
+RESULTS = Path(__file__).parent / "results" / "schedules"
+SETS = ("trec-6", "isear")
+HELD = 0.2  # share of train that is held out, many examples
+FEW_HELD = 1000  # rows that are, few examples
+PER_CLASS = 8
+
+assert LIKEWISE.schedule is not None
+assert LIKEWISE.few is not None
+MANY: dict[str, Schedule] = {
+    "as the recipe": LIKEWISE.schedule,
+    "cross-entropy alone": replace(LIKEWISE.schedule, alignment=0.0),
+    "alignment alone": replace(LIKEWISE.schedule, cross_entropy=0.0),
+    "contrastive in place of alignment": replace(LIKEWISE.schedule, alignment=0.0, contrastive=1.0),
+    "2 epochs": replace(LIKEWISE.schedule, epochs=2),
+    "8 epochs": replace(LIKEWISE.schedule, epochs=8),
+    "learning rate 2e-4": replace(LIKEWISE.schedule, learning_rate=2e-4),
+    "label smoothing 0.1": replace(LIKEWISE.schedule, label_smoothing=0.1),
+}
+FEW: dict[str, Schedule] = {
+    "as the recipe": LIKEWISE.few,
+    "with cross-entropy": replace(LIKEWISE.few, cross_entropy=1.0),
+    "contrastive in place of alignment": replace(LIKEWISE.few, alignment=0.0, contrastive=1.0),
+    "cross-entropy alone": replace(LIKEWISE.few, alignment=0.0, cross_entropy=1.0),
+}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder = os.environ.get("LIKEWISE_EXPERIMENT_DATA")
+    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None, help="folder of the data sets")
+    parser.add_argument("--only", help="one data set")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    given.results.mkdir(parents=True, exist_ok=True)
+    for name in [name for name in SETS if given.only in (None, name)]:
+        try:
+            train = read(given.data, name, "train")
+        except Missing as missing:
+            print(missing, file=sys.stderr)
+            continue
+        assert train is not None
+        for few, variants in ((False, MANY), (True, FEW)):
+            for variant, schedule in variants.items():
+                _once(given.results, name, train, variant, schedule, few)
+
+
+def _once(results: Path, name: str, train: Part, variant: str, schedule: Schedule, few: bool) -> None:
+    kind = "few" if few else "many"
+    path = results / f"{name}-{kind}-{variant.replace(' ', '-')}.json"
+    if path.exists():
+        print(f"{path.stem}: done before", file=sys.stderr)
+        return
+    started = time.monotonic()
+    result = {"data": name, "kind": kind, "variant": variant, **score(name, train, schedule, few), "machine": machine()}
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"{path.stem}: {result['blend']:.4f}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def score(name: str, train: Part, schedule: Schedule, few: bool) -> dict[str, Any]:
+    """Fit the recipe with this schedule on a part of train; the measure of the three voices on the rest."""
+    fitted, held = few_rows(train) if few else many_rows(train)
+    recipe = replace(LIKEWISE, few=schedule) if few else replace(LIKEWISE, schedule=schedule)
+    before = RECIPES[LIKEWISE.name]
+    measure = "macro_f1" if few else MEASURES.get(name, "macro_f1")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as work:
+        RECIPES[LIKEWISE.name] = recipe
+        try:
+            settings = Settings.resolve(measure=measure, seed=0)
+            model = fit(fitted.texts, fitted.labels, settings=settings, work=Path(work) / "work")
+        finally:
+            RECIPES[LIKEWISE.name] = before
+        seconds = time.monotonic() - started
+        with model:
+            scores = model.evaluate(held.texts, held.labels).to_dict()
+            kept = model.info.fit["kept"]
+    voices = {voice: scores[voice][measure] for voice in ("head", "neighbours", "blend")}
+    return {
+        **voices, "measure": measure, "fitted": len(fitted), "held": len(held), "kept": kept,
+        "seconds": round(seconds, 1),
+    }  # fmt: skip
+
+
+def many_rows(train: Part) -> tuple[Part, Part]:
+    """Most of train, and the rest; texts that are equal after normalisation stay on one side."""
+    kept, held = hold_out([normalised(text) for text in train.texts], train.labels, HELD, 1)
+    return train.rows(kept.tolist()), train.rows(held.tolist())
+
+
+def few_rows(train: Part) -> tuple[Part, Part]:
+    """PER_CLASS rows of each class, and other rows of train whose texts are not among them."""
+    order = np.random.default_rng(100).permutation(len(train)).tolist()  # not one of the draws that test scores
+    by_label: dict[tuple[str, ...], list[int]] = {}
+    for row in order:
+        by_label.setdefault(train.labels[row], []).append(row)
+    chosen = [row for labels in sorted(by_label) for row in by_label[labels][:PER_CLASS]]
+    known = {normalised(train.texts[row]) for row in chosen}
+    rest = [row for row in order if normalised(train.texts[row]) not in known]
+    return train.rows(chosen), train.rows(rest[:FEW_HELD])
+
+
+def section(results: Path = RESULTS) -> str:
+    """The part of docs/results.md that tells how the recipe was chosen; empty without results."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    parts = []
+    for kind, variants, title in (("many", MANY, "many examples"), ("few", FEW, f"{PER_CLASS} examples a class")):
+        for name in sorted({result["data"] for result in found if result["kind"] == kind}):
+            runs = {r["variant"]: r for r in found if r["kind"] == kind and r["data"] == name}
+            rows = [runs[variant] for variant in variants if variant in runs]
+            measure, held = rows[0]["measure"], rows[0]["held"]
+            best = max(row["blend"] for row in rows)
+            error = float(np.sqrt(best * (1 - best) / held))
+            lines = ["| variant | head | neighbours | blend | kept | fit, seconds |", "|" + " --- |" * 6]
+            lines += [
+                f"| {row['variant']} | {row['head']:.3f} | {row['neighbours']:.3f} | {row['blend']:.3f} "
+                f"| {row['kept']} | {row['seconds']:.0f} |"
+                for row in rows
+            ]
+            parts.append(
+                f"### {name}, {title}\n\n{measure} on {held:,} rows held out of train, fitted on "
+                f"{rows[0]['fitted']:,}; a standard error is about {error:.3f}.\n\n" + "\n".join(lines) + "\n"
+            )
+    if not parts:
+        return ""
+    return (
+        "## How the recipe was chosen\n\nOn train alone, one split, seed 0: `python -m experiments.schedules --data "
+        "FOLDER`, results in `experiments/results/schedules/`. The recipe changes one thing a row.\n\n"
+        + "\n".join(parts)
+    )
+
+
+if __name__ == "__main__":
+    main()
