@@ -4,7 +4,7 @@ Everything is chosen on held-out rows, from one nearest-neighbour search per num
 that were computed once. A hold-out is one fold; cross-validation is several, whose held-out rows are pooled.
 
 Each voice is chosen by itself, then lambda mixes the two: a vote chosen for what it adds to the head votes worse than
-one chosen to vote well, and on new texts so does their mixture (on isear by 0.007 macro-F1).
+one chosen to vote well, and on new texts their mixture is worse too.
 
 Among hundreds of settings the best one on a few hundred held-out rows is best by luck as much as by merit. So the
 measure does not decide alone: of all settings whose measure cannot be told from the best (within `SLACK` standard
