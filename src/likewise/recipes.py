@@ -41,7 +41,7 @@ class Recipe:
             if (value := getattr(settings, name)) is not None
         }
         if "epochs" in given:
-            given["min_steps"] = 0  # who names the epochs means them
+            given.update(min_steps=0, max_steps=0)  # who names the epochs means them
         return replace(schedule, **given)
 
 
@@ -57,7 +57,7 @@ LIKEWISE = Recipe(
     objective="cross-entropy and class-driven alignment together, in one forward pass",
     use="the default: the best scores, minutes of training",
     source="CEA (alignment), KNN-EC (whitened neighbours, blend)",
-    schedule=Schedule(epochs=4, cross_entropy=1.0, alignment=1.0),
+    schedule=Schedule(epochs=4, max_steps=800, cross_entropy=1.0, alignment=1.0),
     few=Schedule(epochs=4, min_steps=40, batch_size=48, cross_entropy=0.0, alignment=1.0),
 )
 

@@ -129,7 +129,7 @@ def _train(
     data = Dataset.from_dict({"text": list(train.texts), "label": labels.tolist()})
     lengths = token_counts(model, train.texts)
     a_pass = len(ClassAwareBatchSampler(data, schedule.batch_size, lengths=lengths))
-    passes = max(1, -(-schedule.min_steps // (a_pass * schedule.epochs)))
+    epochs, passes = schedule.course(a_pass)
     watch = Watch(
         loss,
         None if dev is None else partial(dev_score, model, _classifier(loss), dev.texts, dev.targets, task),
@@ -145,7 +145,7 @@ def _train(
         watch.resume(checkpoint)
         progress.tell(f"Training goes on after step {step_of(checkpoint)}, where it was interrupted.")
     sampler = partial(ClassAwareBatchSampler, lengths=lengths, passes=passes)
-    arguments = _arguments(schedule, seed, checkpoints.folder, sampler)
+    arguments = _arguments(schedule, epochs, seed, checkpoints.folder, sampler)
     if CLASSIFIER in loss.parts:
         arguments.learning_rate_mapping = {rf"\.{CLASSIFIER}\.{CLASSIFIER}\.": schedule.head_learning_rate}
     trainer = EncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[watch])
@@ -177,12 +177,14 @@ def _classifier(loss: Joint) -> torch.nn.Linear:
     return part.classifier
 
 
-def _arguments(schedule: Schedule, seed: int, folder: Path, sampler: Any) -> SentenceTransformerTrainingArguments:
+def _arguments(
+    schedule: Schedule, epochs: int, seed: int, folder: Path, sampler: Any
+) -> SentenceTransformerTrainingArguments:
     """The trainer's arguments: nothing logged, evaluated or saved but what `Watch` asks for."""
     on_gpu = torch.cuda.is_available()
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=schedule.epochs,
+        num_train_epochs=epochs,
         per_device_train_batch_size=schedule.batch_size,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="linear",

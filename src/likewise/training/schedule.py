@@ -47,10 +47,12 @@ class Schedule:
     """Epochs with a dev score clearly below the best after which training stops; 0: it never stops early."""
     min_steps: int = 0
     """Fewest steps in all: with few texts an epoch passes over them as often as it takes to get there."""
+    max_steps: int = 0
+    """Most steps in all: with many texts there are fewer epochs, but never under two; 0: as many as it takes."""
 
     def __post_init__(self) -> None:
         """Raise SettingError for the first value that cannot be."""
-        for name, low in (("epochs", 1), ("batch_size", 2), ("patience", 0), ("min_steps", 0)):
+        for name, low in (("epochs", 1), ("batch_size", 2), ("patience", 0), ("min_steps", 0), ("max_steps", 0)):
             if getattr(self, name) < low:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected {low} or more")
         for name in ("learning_rate", "head_learning_rate", "temperature"):
@@ -64,3 +66,10 @@ class Schedule:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected 0 or more and less than 1")
         if not self.cross_entropy + self.alignment + self.contrastive > 0:
             raise SettingError("cross_entropy, alignment and contrastive are all 0; give one of them a weight over 0")
+
+    def course(self, steps: int) -> tuple[int, int]:
+        """Epochs, and passes over the texts in each of them, where one pass takes so many steps."""
+        epochs = self.epochs
+        if self.max_steps:
+            epochs = min(epochs, max(2, self.max_steps // steps))
+        return epochs, max(1, -(-self.min_steps // (steps * epochs)))
