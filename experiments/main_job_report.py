@@ -14,11 +14,17 @@ PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 FLOORS = {"trec-6": 0.970, "isear": 0.685, "goemotions-ekman": 0.725}
 LOWER_AT_MOST = {"isear": 0.02, "trec-6": 0.006}
 
+PUBLISHED = """Published, with far larger encoders: KNN-EC with bert-base reaches a macro-F1 of 0.727 on goemotions-ekman (its Table
+3) and of 0.695 on isear (another split); the common-space paper's Model-3.3 with BERT a micro-F1 of 0.706, a macro-F1 of 0.580 and a Jaccard accuracy of
+0.586 on semeval2018-ec.
+"""
+
 INTRO = """# Results
 
 Encoder: all-MiniLM-L6-v2; recipe `likewise` with its defaults. Settings were chosen on rows held out of train (or on
-the data set's dev rows); each test split was scored once a model. Machine: {machine}. Every figure comes from a file
-in `experiments/results/main_job/`, and those from:
+the data set's dev rows), and each model was scored on test once. Test scores of earlier versions were seen while the
+recipe was worked on; what was changed then was chosen on rows held out of train. Machine: {machine}. Every figure
+comes from a file in `experiments/results/main_job/`, and those from:
 
 <!-- not run: takes two hours and needs the data sets -->
 
@@ -65,6 +71,13 @@ def _mean(values: list[float]) -> str:
     return f"{np.mean(values):.3f}{spread}"
 
 
+def _against(floor: float | None, reached: float) -> str:
+    """The floor, and by how much it was missed if it was."""
+    if floor is None:
+        return ""
+    return f"{floor:.3f}" + (f", missed by {floor - reached:.4f}" if reached < floor else "")
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
@@ -83,7 +96,7 @@ def _scores(rows: list[dict[str, Any]]) -> str:
         )
         kept = "/".join(run["fit"]["kept"] for run in runs)
         seconds = "/".join(f"{run['fit_seconds']:.0f}" for run in runs)
-        floor = f"{FLOORS[name]:.3f}" if name in FLOORS else ""
+        floor = _against(FLOORS.get(name), float(np.mean([run["test"]["blend"][measure] for run in runs])))
         main.append([name, str(len(runs)), measure, *voices, floor, gaps, seconds])
         each = ("accuracy", "macro_f1", "micro_f1", "jaccard", "hamming_loss")
         more.append([name, kept, *(_mean([run["test"]["blend"][m] for run in runs]) for m in each)])
@@ -96,6 +109,8 @@ def _scores(rows: list[dict[str, Any]]) -> str:
         "label sets. The error is the bootstrap's standard error of the difference between the blend and the better of "
         "its two voices (1,000 draws of test rows). Fit: wall time of the whole `likewise fit` process.\n\n"
         + _table(head, main)
+        + "\n"
+        + PUBLISHED
         + "\nMore measures of the blend, and which encoder was kept:\n\n"
         + _table(["data", "kept", "accuracy", "macro-F1", "micro-F1", "Jaccard", "hamming loss"], more)
         + "\nWithout the test rows whose text also stands in train:\n\n"

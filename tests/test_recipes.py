@@ -44,11 +44,12 @@ def test_the_users_settings_take_the_place_of_the_recipes_own(name: str, few: bo
 
 
 def test_who_names_the_epochs_gets_them() -> None:
-    """However few steps that makes; the recipe's least number of steps is for those who leave it to the recipe."""
+    """However few or many steps that makes; the recipe's bounds are for those who leave it to the recipe."""
     for name in TRAINING:
-        planned = RECIPES[name].planned(True, Settings(epochs=2))
-        assert planned is not None
-        assert (planned.epochs, planned.min_steps) == (2, 0)
+        for few in (True, False):
+            planned = RECIPES[name].planned(few, Settings(epochs=5))
+            assert planned is not None
+            assert (planned.epochs, planned.min_steps, planned.max_steps) == (5, 0, 0)
 
 
 def test_the_frozen_recipe_trains_nothing_whatever_is_set() -> None:

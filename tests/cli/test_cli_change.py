@@ -46,7 +46,11 @@ def test_a_taught_class_is_known_at_the_next_answer(likewise, kit, own, tmp_path
 
 
 def test_rows_with_too_many_labels_are_rejected_where_one_is_the_rule(likewise, kit, own, tmp_path):
-    rows = [{"text": NOVEL[0], "labels": ["a", "b"]}, {"text": NOVEL[1], "label": "a"}, {"text": NOVEL[2], "labels": []}]
+    rows = [
+        {"text": NOVEL[0], "labels": ["a", "b"]},
+        {"text": NOVEL[1], "label": "a"},
+        {"text": NOVEL[2], "labels": []},
+    ]
     data, bad = kit.write_jsonl(tmp_path / "new.jsonl", rows), tmp_path / "bad.jsonl"
 
     refused = likewise("teach", own, "--input", data)

@@ -181,6 +181,14 @@ def test_few_texts_are_passed_over_until_the_steps_are_enough(tiny_encoder: Path
     assert listener.updates[-1][:2] == (8, 8)  # four passes an epoch, one batch a pass
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1, (4, 10)), (10, (4, 1)), (100, (4, 1)), (260, (3, 1)), (400, (2, 1)), (5000, (2, 1))]
+)
+def test_epochs_and_passes_for_few_and_for_many_texts(steps: int, expected: tuple[int, int]) -> None:
+    assert Schedule(epochs=4, min_steps=40, max_steps=800).course(steps) == expected
+    assert Schedule(epochs=1, max_steps=800).course(steps) == (1, 1)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -299,7 +307,8 @@ def test_what_it_refuses(tiny_encoder: Path, tmp_path: Path) -> None:
     "wrong",
     [
         {"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"temperature": float("nan")}, {"warmup": 1.0},
-        {"dropout": -0.1}, {"alignment": -1.0}, {"cross_entropy": 0.0}, {"min_steps": -1}, {"max_steps": -1}, {"patience": -1},
+        {"dropout": -0.1}, {"alignment": -1.0}, {"cross_entropy": 0.0}, {"min_steps": -1}, {"max_steps": -1},
+        {"patience": -1},
     ],
 )  # fmt: skip
 def test_a_schedule_that_cannot_be(wrong: dict[str, Any]) -> None:
