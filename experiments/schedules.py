@@ -3,9 +3,10 @@
     python -m experiments.schedules --data FOLDER                  every variant, with many and with few examples
     python -m experiments.schedules --data FOLDER --only trec-6    one data set
 
-The recipe `likewise` was chosen by this and not on any test split, which is never read here. Each run fits the recipe
-with one variant in the place of its schedule, on a part of train, and scores the rest of train once. Every run leaves
-one JSON file in experiments/results/schedules/; runs that have theirs are not repeated.
+A third kind hides a class during the fit and teaches it afterwards. The recipe `likewise` was chosen by these and not
+on any test split, which is never read here. Each run fits the recipe with one variant in the place of its schedule, on
+a part of train, and scores the rest of train once. Every run leaves one JSON file in experiments/results/schedules/;
+runs that have theirs are not repeated.
 """
 
 from __future__ import annotations
@@ -44,17 +45,24 @@ MANY: dict[str, Schedule] = {
     "cross-entropy alone": replace(LIKEWISE.schedule, alignment=0.0),
     "alignment alone": replace(LIKEWISE.schedule, cross_entropy=0.0),
     "contrastive in place of alignment": replace(LIKEWISE.schedule, alignment=0.0, contrastive=1.0),
+    "interpolation 1": replace(LIKEWISE.schedule, interpolation=1.0),
     "2 epochs": replace(LIKEWISE.schedule, epochs=2),
     "8 epochs": replace(LIKEWISE.schedule, epochs=8),
     "learning rate 2e-4": replace(LIKEWISE.schedule, learning_rate=2e-4),
     "label smoothing 0.1": replace(LIKEWISE.schedule, label_smoothing=0.1),
 }
+HIDDEN: dict[str, Schedule] = {
+    "as the recipe": LIKEWISE.schedule,
+    **{f"interpolation {share}": replace(LIKEWISE.schedule, interpolation=share) for share in (1.0, 0.85, 0.5)},
+}
+TAUGHT = {"trec-6": ("ABBR", "DESC", "ENTY"), "isear": ("guilt",)}
 FEW: dict[str, Schedule] = {
     "as the recipe": LIKEWISE.few,
     "with cross-entropy": replace(LIKEWISE.few, cross_entropy=1.0),
     "contrastive in place of alignment": replace(LIKEWISE.few, alignment=0.0, contrastive=1.0),
     "cross-entropy alone": replace(LIKEWISE.few, alignment=0.0, cross_entropy=1.0),
 }
+KINDS = {"many": MANY, "hidden": HIDDEN, "few": FEW}
 
 
 def main() -> None:
@@ -73,26 +81,34 @@ def main() -> None:
             print(missing, file=sys.stderr)
             continue
         assert train is not None
-        for few, variants in ((False, MANY), (True, FEW)):
+        for kind, variants in KINDS.items():
             for variant, schedule in variants.items():
-                _once(given.results, name, train, variant, schedule, few)
+                for hidden in TAUGHT[name] if kind == "hidden" else (None,):
+                    _once(given.results, name, train, kind, variant, schedule, hidden)
 
 
-def _once(results: Path, name: str, train: Part, variant: str, schedule: Schedule, few: bool) -> None:
-    kind = "few" if few else "many"
-    path = results / f"{name}-{kind}-{variant.replace(' ', '-')}.json"
+def _once(
+    results: Path, name: str, train: Part, kind: str, variant: str, schedule: Schedule, hidden: str | None
+) -> None:
+    path = results / "-".join(filter(None, (name, kind, hidden, f"{variant.replace(' ', '-')}.json")))
     if path.exists():
         print(f"{path.stem}: done before", file=sys.stderr)
         return
     started = time.monotonic()
-    result = {"data": name, "kind": kind, "variant": variant, **score(name, train, schedule, few), "machine": machine()}
+    found = score(name, train, schedule, few=kind == "few", hidden=hidden)
+    result = {"data": name, "kind": kind, "variant": variant, "hidden": hidden, **found, "machine": machine()}
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{path.stem}: {result['blend']:.4f}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def score(name: str, train: Part, schedule: Schedule, few: bool) -> dict[str, Any]:
-    """Fit the recipe with this schedule on a part of train; the measure of the three voices on the rest."""
-    fitted, held = few_rows(train) if few else many_rows(train)
+def score(name: str, train: Part, schedule: Schedule, *, few: bool, hidden: str | None = None) -> dict[str, Any]:
+    """Fit the recipe with this schedule on a part of train; the measure of the three voices on the rest.
+
+    `hidden` is a label whose rows are taught after the fit.
+    """
+    known, held = few_rows(train) if few else many_rows(train)
+    fitted = known.rows([i for i, labels in enumerate(known.labels) if hidden not in labels])
+    later = known.rows([i for i, labels in enumerate(known.labels) if hidden in labels])
     recipe = replace(LIKEWISE, few=schedule) if few else replace(LIKEWISE, schedule=schedule)
     before = RECIPES[LIKEWISE.name]
     measure = "macro_f1" if few else MEASURES.get(name, "macro_f1")
@@ -106,6 +122,8 @@ def score(name: str, train: Part, schedule: Schedule, few: bool) -> dict[str, An
             RECIPES[LIKEWISE.name] = before
         seconds = time.monotonic() - started
         with model:
+            if len(later):
+                model.teach(later.texts, later.labels, on_conflict="both")
             scores = model.evaluate(held.texts, held.labels).to_dict()
             kept = model.info.fit["kept"]
     voices = {voice: scores[voice][measure] for voice in ("head", "neighbours", "blend")}
@@ -137,21 +155,26 @@ def section(results: Path = RESULTS) -> str:
     """The part of docs/results.md that tells how the recipe was chosen; empty without results."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
     parts = []
-    for kind, variants, title in (("many", MANY, "many examples"), ("few", FEW, f"{PER_CLASS} examples a class")):
+    titles = {
+        "many": "many examples",
+        "hidden": "a class hidden during the fit, then taught",
+        "few": f"{PER_CLASS} examples a class",
+    }
+    for kind, variants in KINDS.items():
         for name in sorted({result["data"] for result in found if result["kind"] == kind}):
-            runs = {r["variant"]: r for r in found if r["kind"] == kind and r["data"] == name}
-            rows = [runs[variant] for variant in variants if variant in runs]
+            runs = [r for r in found if r["kind"] == kind and r["data"] == name and r["variant"] in variants]
+            rows = sorted(runs, key=lambda r: (r.get("hidden") or "", list(variants).index(r["variant"])))
             measure, held = rows[0]["measure"], rows[0]["held"]
             best = max(row["blend"] for row in rows)
             error = float(np.sqrt(best * (1 - best) / held))
             lines = ["| variant | head | neighbours | blend | kept | fit, seconds |", "|" + " --- |" * 6]
             lines += [
-                f"| {row['variant']} | {row['head']:.3f} | {row['neighbours']:.3f} | {row['blend']:.3f} "
-                f"| {row['kept']} | {row['seconds']:.0f} |"
+                f"| {', '.join(filter(None, (row['variant'], row.get('hidden'))))} | {row['head']:.3f} "
+                f"| {row['neighbours']:.3f} | {row['blend']:.3f} | {row['kept']} | {row['seconds']:.0f} |"
                 for row in rows
             ]
             parts.append(
-                f"### {name}, {title}\n\n{measure} on {held:,} rows held out of train, fitted on "
+                f"### {name}, {titles[kind]}\n\n{measure} on {held:,} rows held out of train, fitted on "
                 f"{rows[0]['fitted']:,}; a standard error is about {error:.3f}.\n\n" + "\n".join(lines) + "\n"
             )
     if not parts:

@@ -21,7 +21,7 @@ from likewise.decision.measures import macro_f1
 from likewise.decision.thresholds import common_threshold
 from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
-from likewise.training.checkpoints import Checkpoints, digest, step_of
+from likewise.training.checkpoints import Checkpoints, copy_of, digest, interpolate, step_of, weights_of
 from likewise.training.determinism import contained, native_bfloat16
 from likewise.training.losses.alignment import ClassDrivenAlignment
 from likewise.training.losses.classification import Classification
@@ -60,7 +60,8 @@ def fine_tune(
     With dev texts, each epoch ends with the classifier's macro-F1 on them (with several labels a text, at the one
     threshold that serves best). The weights of the last epoch whose score cannot be told from the best (within a
     standard error) are kept, and training stops after `schedule.patience` epochs below that. Without dev texts the
-    last epoch's weights are kept.
+    last epoch's weights are kept. `schedule.interpolation` then says how far the weights go from those before training
+    to the ones kept.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last. A second call with the same arguments, after a kill, goes on from there and ends with the same
@@ -79,6 +80,7 @@ def fine_tune(
         dev = _Rows(dev_texts, dev_targets)
         dev.check(task, targets.shape[-1])
     device, attributes = model.device, set(model.__dict__)
+    before = copy_of(weights_of(model)) if schedule.interpolation < 1 else None
     with contained(seed):
         checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed))
         try:
@@ -88,6 +90,8 @@ def fine_tune(
             raise
         finally:
             _leave(model, device, attributes)
+        if before is not None:
+            interpolate(before, weights_of(model), schedule.interpolation)
         checkpoints.remove()
     return history
 
