@@ -20,6 +20,7 @@ import click
 
 from likewise.cli import INTERRUPTED, OURS, READER_GONE, USER, cli
 from likewise.commands.options import DEBUG_VARIABLE
+from likewise.comparing import MOST
 from likewise.evaluation.report import Evaluation
 from likewise.settings import Scope, Setting, settings_of
 from likewise.types import Neighbour, Prediction
@@ -101,7 +102,15 @@ examples are new, were changed, were there with the same labels already, or were
 {{"ids": [581], "revision": 13, "added": 1, "updated": 0, "known": 0, "kept": 0}}
 ```
 
-The other changes print `ids` and `revision` of the same meaning, and `updated`. `fit` prints one object that sums the
+The other changes print `ids` and `revision` of the same meaning, and `updated`. `history` prints a line for each
+change: `revision`, `at` (UTC), `action`, `by`, `note`, `examples` (how many it touched); with `--example`, what the
+change made of the example (`text`, `labels`, null where it was forgotten, `ref`, `source`) in the place of `examples`.
+`diff` prints a line for each example, `{{"id": ..., "before": ..., "after": ...}}`, null where it was not there; with
+`--input`, a line for each text whose answer differs: `text`, the two answers as `classify` prints them under `before`
+and `after`, and `causes`, each with the `id` of a changed example, its `effect` (how far undoing it alone leads back:
+what the labels that were lost gain in probability, and those that were won lose) and `alone` (whether undoing it alone
+brings the earlier decision back). Where more than {most} examples have changed, {most} are tried, those that vote on
+the texts first. `export -` prints a line for each example. `fit` prints one object that sums the
 fit up, `recipes` a line for each, and `check` `{{"sound": ..., "findings": [...]}}`.
 
 ## Exit status
@@ -171,6 +180,7 @@ def commands_page() -> str:
         table=_table(("command", "what it does"), [_summary(title, command) for title, command in commands]),
         classify=_shape(_prediction().to_dict()),
         evaluate=_shape(_evaluation()),
+        most=MOST,
         user=USER,
         ours=OURS,
         interrupted=INTERRUPTED,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import likewise.model
+import likewise.answering
 from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
 from likewise.errors import ModelError
@@ -184,7 +184,7 @@ def test_a_save_that_fails_leaves_nothing(temporary: Model, tmp_path: Path, monk
 def test_a_snapshot_is_written_when_catching_up_has_become_work(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(likewise.model, "FEW_CHANGES", 3)
+    monkeypatch.setattr(likewise.answering, "FEW_CHANGES", 3)
     path = Path(shutil.copytree(fitted, tmp_path / "model"))
 
     def snapshot_of(model: Model) -> int:

@@ -129,6 +129,19 @@ class Following(RuleBasedStateMachine):
     def follow(self) -> None:
         self.state.follow(self.ledger)
 
+    @rule(data=st.data())
+    def revert(self, data: st.DataObject) -> None:
+        self.ledger.revert(data.draw(st.integers(0, self.ledger.revision())))
+
+    @rule(data=st.data())
+    def travel(self, data: st.DataObject) -> None:
+        """To any revision, from wherever the state stands: the same as going there from the beginning."""
+        target = data.draw(st.integers(0, self.ledger.revision()))
+        self.state.follow(self.ledger, target)
+        fresh = state_of(self.task)
+        fresh.follow(self.ledger, target)
+        assert_same(self.state, fresh)
+
     @rule()
     def through_a_snapshot(self) -> None:
         """Another process opens the model; it may have more to catch up with than the snapshot holds."""

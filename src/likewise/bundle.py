@@ -17,7 +17,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -124,6 +124,18 @@ def sync_all(folder: Path) -> None:
     """The same for a folder with everything below it."""
     for path in (folder, *folder.rglob("*")):
         sync(path)
+
+
+def copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -> None:
+    """Put every file of a folder into a new one with `place`, or by copying it where that is refused."""
+
+    def copy(a: str, b: str) -> None:
+        try:
+            place(a, b)
+        except OSError:  # another disk has no links to this one
+            shutil.copyfile(a, b)
+
+    shutil.copytree(source, target, copy_function=copy)
 
 
 def write_manifest(layout: Layout, manifest: Manifest) -> None:

@@ -7,36 +7,48 @@ import getpass
 import os
 import shutil
 import tempfile
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, cast, overload
 
 import numpy as np
 
-from likewise.bundle import Layout, Manifest, read_decision, read_manifest, refuse_taken, sync, sync_all, write_manifest
+from likewise.answering import Answering
+from likewise.bundle import Layout, Manifest, copy_tree, read_manifest, refuse_taken, sync, sync_all, write_manifest
 from likewise.card import model_card
+from likewise.comparing import changed_answers
 from likewise.datastore.ledger import Ledger, NewExample
-from likewise.errors import DataError, LabelError, ModelError, UsageError
+from likewise.errors import LedgerReadOnly, UsageError
 from likewise.settings import Settings
-from likewise.state import State, Voices
-from likewise.types import Change, Example, Neighbour, OnConflict, Prediction, Scores, Task
-from likewise.validation import check_ids, check_labels, check_refs, check_text
+from likewise.types import (
+    Change,
+    ChangedAnswer,
+    Difference,
+    Example,
+    ExampleVersion,
+    OnConflict,
+    Prediction,
+    Revision,
+    Task,
+)
+from likewise.validation import check_ids, check_label_sets, check_labels, check_moment, check_refs, check_texts
 
 if TYPE_CHECKING:
-    from likewise.encoding.runtime import Encoder
     from likewise.evaluation.report import Evaluation
 
-BLOCK = 1024
-"""Texts answered at once: bounds memory, and how long a change of the ledger goes unnoticed in a long run."""
-
-FEW_CHANGES = 1000
-"""As many changed examples are caught up with on opening rather than written into a new snapshot."""
-
 Labels = str | Iterable[str]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What makes a model one of the past: the model that it is taken from, kept alive by it, and the revision."""
+
+    of: Model
+    revision: int
 
 
 class Model:
@@ -45,14 +57,17 @@ class Model:
     One instance may be used by several threads. Close it, or use it as a context manager.
     """
 
-    def __init__(self, root: Path, settings: Settings, temporary: bool = False) -> None:
+    def __init__(self, root: Path, settings: Settings, temporary: bool = False, past: Past | None = None) -> None:
         """Not for callers: use `Model.open`, or `Classifier.fit`."""
         self.settings = settings
         self._temporary = temporary
+        self._past = past
         if temporary:  # nothing stays behind when nobody saves it, however the process goes on
             weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
-        self._lock = threading.RLock()
-        self._attach(root)
+        self._read(root)
+        self._answering = Answering(self._layout, self._manifest, self._ledger, settings, self._at)
+        if past:
+            self._answering.share_encoder(past.of._answering)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], **settings: object) -> Model:
@@ -63,32 +78,11 @@ class Model:
         """
         return cls(Path(path), Settings.resolve(**settings))
 
-    def _attach(self, root: Path) -> None:
+    def _read(self, root: Path) -> None:
         self._layout = Layout(root)
         self._manifest: Manifest = read_manifest(root)
-        self._decision = read_decision(self._layout, self._manifest.generation)
-        self._ledger = Ledger.open(self._layout.datastore, lock_timeout=self.settings.lock_timeout)
-        self._state = self._fresh_state()
-        self._state.read(self._layout.snapshot)
-        if self._state.revision > self._ledger.revision():  # an older ledger was put in place: it is the truth
-            self._state = self._fresh_state()
-            with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
-                self._layout.snapshot.unlink(missing_ok=True)
-
-    def _fresh_state(self) -> State:
-        manifest = self._manifest
-        return State(self._decision, manifest.task, str(manifest.fit["fingerprint"]), manifest.generation)
-
-    @cached_property
-    def _encoder(self) -> Encoder:
-        from likewise.encoding.runtime import Encoder
-
-        settings = self.settings
-        return Encoder(
-            self._layout.onnx(self._manifest.generation),
-            threads=settings.threads,
-            token_budget=settings.token_budget,
-            runtime=settings.runtime,
+        self._ledger = Ledger.open(
+            self._layout.datastore, read_only=self._past is not None, lock_timeout=self.settings.lock_timeout
         )
 
     # What it is
@@ -104,14 +98,19 @@ class Model:
         return self._manifest.task
 
     @property
+    def _at(self) -> int | None:
+        """The revision that answers; None: the latest."""
+        return self._past.revision if self._past else None
+
+    @property
     def revision(self) -> int:
-        """The ledger's latest revision."""
-        return self._ledger.revision()
+        """The ledger's latest revision; for a past model its own."""
+        return self._ledger.revision() if self._at is None else self._at
 
     @property
     def labels(self) -> dict[str, int]:
         """The labels, sorted, with the number of examples that bear each."""
-        return self._ledger.labels()
+        return self._ledger.labels(self._at)
 
     @property
     def info(self) -> Manifest:
@@ -121,7 +120,7 @@ class Model:
     @property
     def truncated(self) -> int:
         """Texts whose end the encoder did not see, since the model was opened."""
-        return self._encoder.truncated if "_encoder" in self.__dict__ else 0
+        return self._answering.truncated
 
     # Answers
 
@@ -142,10 +141,7 @@ class Model:
         cite = self.settings.neighbours if neighbours is None else neighbours
         if cite < 0:
             raise UsageError(f"neighbours: found {cite}, expected 0 or more")
-        out: list[Prediction] = []
-        for block, voices, revision in self._answers(self._checked(texts)):
-            out.extend(self._predictions(block, voices, revision, cite))
-        return out
+        return list(self._answering.predictions(check_texts(texts, self.settings.max_text), cite))
 
     def evaluate(
         self, texts: Sequence[str], labels: Sequence[Labels], progress: Callable[[int, int], None] | None = None
@@ -153,58 +149,17 @@ class Model:
         """How head, neighbours and blend do on labelled texts; see `likewise.evaluation.report`."""
         from likewise.evaluation.report import Evaluation
 
-        checked = self._checked(texts)
-        truth = self._label_sets(labels, len(checked))
+        checked = check_texts(texts, self.settings.max_text)
+        truth = check_label_sets(labels, len(checked), self.task)
         parts: dict[str, list[tuple[str, ...]]] = {"blend": [], "head": [], "neighbours": []}
-        done = 0
-        for block, voices, _ in self._answers(checked):
-            tables = (voices.blend, voices.head, voices.vote)
-            for name, table in zip(parts, tables, strict=True):
-                decided = self._state.decide(voices.labels, table)
-                parts[name].extend(tuple(voices.labels[i] for i in np.flatnonzero(row)) for row in decided)
-            done += len(block)
+        done, revision = 0, self.revision
+        for block, voices, at in self._answering.answers(checked):
+            for name, table in zip(parts, (voices.blend, voices.head, voices.vote), strict=True):
+                parts[name].extend(self._answering.decide(voices, table))
+            done, revision = done + len(block), at
             if progress:
                 progress(done, len(checked))
-        return Evaluation.of(truth, parts, self.task, self._state.revision)
-
-    def _answers(self, texts: list[str]) -> Iterator[tuple[list[str], Voices, int]]:
-        for start in range(0, len(texts), BLOCK):
-            block = texts[start : start + BLOCK]
-            embeddings = self._encoder.encode(block)
-            with self._lock:
-                self._state.follow(self._ledger)
-                if not self._state.labels:
-                    raise ModelError("no labelled example is left in this model; teach it some first")
-                voices, revision = self._state.voices(embeddings), self._state.revision
-            yield block, voices, revision
-
-    def _predictions(self, texts: list[str], voices: Voices, revision: int, cite: int) -> Iterator[Prediction]:
-        ids = voices.hits.ids[:, :cite]
-        cited = self._ledger.texts_of(np.unique(ids).tolist(), at=revision)
-        decided = self._state.decide(voices.labels, voices.blend)
-        for row, text in enumerate(texts):
-            scores = _ranked(voices.labels, voices.blend[row])
-            chosen = {voices.labels[i] for i in np.flatnonzero(decided[row])}
-            yield Prediction(
-                text=text,
-                task=self.task,
-                labels=tuple(label for label, _ in scores if label in chosen),
-                scores=scores,
-                head=_ranked(voices.labels, voices.head[row]),
-                vote=_ranked(voices.labels, voices.vote[row]),
-                neighbours=tuple(
-                    Neighbour(
-                        int(i),
-                        cited[int(i)],
-                        self._state.labels_of(int(voices.hits.codes[row, rank])),
-                        float(voices.hits.distances[row, rank]),
-                        float(voices.weights[row, rank]),
-                    )
-                    for rank, i in enumerate(ids[row])
-                ),
-                lambda_=self._decision.tuned.lambda_,
-                revision=revision,
-            )
+        return Evaluation.of(truth, parts, self.task, revision)
 
     # Changes: each is one transaction, in force for every process at its next answer
 
@@ -231,21 +186,21 @@ class Model:
             texts, labels, refs = [texts], [cast(Labels, labels)], [refs]
         if on_conflict not in (None, "keep", "replace", "both"):
             raise UsageError(f"on_conflict: found {on_conflict!r}, expected keep, replace or both")
-        checked = self._checked(texts)
-        label_sets = self._label_sets(labels, len(checked))
+        checked = check_texts(texts, self.settings.max_text)
+        label_sets = check_label_sets(labels, len(checked), self.task)
         given = check_refs(refs, len(checked))
-        embeddings = self._encoder.encode(checked, progress)
+        embeddings = self._answering.encoder.encode(checked, progress)
         new = [
             NewExample(text, label_set, ref, embedding)
             for text, label_set, ref, embedding in zip(checked, label_sets, given, embeddings, strict=True)
         ]
-        return self._ledger.teach(
-            new, self._state.fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict
+        return self._writable.teach(
+            new, self._answering.fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict
         )
 
     def forget(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Change:
         """Forget examples; they no longer vote, cite or shape the head. ExampleError for an id that is not there."""
-        return self._ledger.forget(check_ids(ids), by=who(by), note=note)
+        return self._writable.forget(check_ids(ids), by=who(by), note=note)
 
     def relabel(
         self,
@@ -258,13 +213,13 @@ class Model:
         if isinstance(ids, int | np.integer):
             labels = [cast(Labels, labels)]
         numbers = check_ids(ids)
-        return self._ledger.relabel(numbers, self._label_sets(labels, len(numbers)), by=who(by), note=note)
+        return self._writable.relabel(numbers, check_label_sets(labels, len(numbers), self.task), by=who(by), note=note)
 
     def rename_label(self, old: str, new: str, by: str | None = None, note: str | None = None) -> Change:
         """Give a label another name, one that is not in use. LabelError."""
         (former,) = check_labels(old, "single", "old label")
         (name,) = check_labels(new, "single", "new label")
-        return self._ledger.rename_label(former, name, by=who(by), note=note)
+        return self._writable.rename_label(former, name, by=who(by), note=note)
 
     def merge_labels(
         self, labels: str | Sequence[str], into: str, by: str | None = None, note: str | None = None
@@ -272,7 +227,7 @@ class Model:
         """Make one label, new or there already, of several. LabelError for one that is unknown."""
         (name,) = check_labels(into, "single", "into")
         olds = check_labels(labels, None, "labels")
-        return self._ledger.merge_labels(olds, name, by=who(by), note=note)
+        return self._writable.merge_labels(olds, name, by=who(by), note=note)
 
     def examples(
         self,
@@ -284,7 +239,82 @@ class Model:
         limit: int | None = None,
     ) -> list[Example]:
         """The examples as they stand, in the order of their ids, as far as all the conditions given hold."""
-        return self._ledger.examples(ids=ids, label=label, ref=ref, contains=contains, after_id=after_id, limit=limit)
+        return self._ledger.examples(
+            ids=ids, label=label, ref=ref, contains=contains, after_id=after_id, limit=limit, at=self._at
+        )
+
+    # The past
+
+    def history(self, limit: int | None = None) -> list[Revision]:
+        """The changes up to this model's revision, newest first, at most `limit`."""
+        return self._ledger.revisions(limit, self._at)
+
+    def history_of(self, example: int) -> list[ExampleVersion]:
+        """What each change made of one example, newest first. ExampleError for an id that was never given."""
+        (number,) = check_ids(example)
+        return [version for version in self._ledger.life(number) if version.change.revision <= self.revision]
+
+    def as_of(self, when: int | str | datetime) -> Model:
+        """The model as it stood at a revision or a time (ISO 8601; without offset it is UTC), for reading only.
+
+        It answers from the examples as they stood then, with the present encoder, whitening and tuned values. Close
+        it when done with it. UsageError for a revision that is none, or a time that cannot be read.
+        """
+        return Model(self._layout.root, self.settings, past=Past(self, self._revision_of(when)))
+
+    def revert(self, when: int | str | datetime, by: str | None = None, note: str | None = None) -> Change:
+        """Make every example what it was at a revision or a time, as a new change that can itself be reverted.
+
+        `ids` are the examples that it changed. UsageError as for `as_of`.
+        """
+        return self._writable.revert(self._revision_of(when), by=who(by), note=note)
+
+    def diff(self, first: int | str | datetime, second: int | str | datetime) -> list[Difference]:
+        """The examples that are not at `second` what they were at `first`, by id."""
+        start, end = self._revision_of(first), self._revision_of(second)
+        ids = [delta.example_id for delta in self._ledger.changes(start, end)[1]]
+        before, after = (
+            {example.id: example for example in self._ledger.examples(ids=ids, at=at)} for at in (start, end)
+        )
+        pairs = ((number, before.get(number), after.get(number)) for number in ids)
+        return [Difference(number, a, b) for number, a, b in pairs if _content(a) != _content(b)]
+
+    def diff_answers(
+        self,
+        texts: Sequence[str],
+        first: int | str | datetime,
+        second: int | str | datetime,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[ChangedAnswer]:
+        """The texts that are decided differently at `second` than at `first`, and the examples that made it so."""
+        checked, changed = (
+            check_texts(texts, self.settings.max_text),
+            [difference.id for difference in self.diff(first, second)],
+        )
+        with self.as_of(first) as a, self.as_of(second) as b:
+            cite = self.settings.neighbours
+            return changed_answers(a._answering, b._answering, checked, changed, cite, progress)
+
+    def _revision_of(self, when: int | str | datetime) -> int:
+        """The number of a revision, or of the last one at a time."""
+        moment = check_moment(when)
+        if isinstance(moment, datetime):
+            return min(self._ledger.revision_at(moment), self.revision)
+        if not 0 <= moment <= self.revision:
+            raise UsageError(
+                f"revision {moment}: found none of that number, expected 0 to {self.revision}; see the history"
+            )
+        return moment
+
+    @property
+    def _writable(self) -> Ledger:
+        """The ledger, for a change. LedgerReadOnly where this is a past model."""
+        if self._past:
+            raise LedgerReadOnly(
+                f"this is the model as it stood at revision {self.revision}, which cannot be changed; "
+                "change the model itself, or revert it to that revision"
+            )
+        return self._ledger
 
     # The directory
 
@@ -294,15 +324,20 @@ class Model:
         The directory appears whole or not at all. ModelError when something is there already: a live datastore is
         never replaced.
         """
+        if self._past:
+            raise UsageError(
+                f"this is the model as it stood at revision {self.revision}, which cannot be saved; "
+                "save the model, and revert the copy to that revision"
+            )
         target = Path(path)
         if not self._temporary and target.resolve() == self._layout.root.resolve():
-            self._refresh()
+            self._answering.refresh_snapshot()
             return self
         refuse_taken(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         making = target.with_name(f".{target.name}.{os.getpid()}.saving")
         shutil.rmtree(making, ignore_errors=True)
-        with self._lock:
+        with self._answering.lock:
             try:
                 self.copy_to(making)
                 sync_all(making)
@@ -314,7 +349,8 @@ class Model:
             if self._temporary:
                 self.close()
                 self._temporary = False
-                self._attach(target)
+                self._read(target)
+                self._answering.attach(self._layout, self._manifest, self._ledger)
         return self
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
@@ -324,26 +360,21 @@ class Model:
         source, number = self._layout, self._manifest.generation
         layout.generation(number).parent.mkdir()
         copy = os.link if self._temporary else shutil.copyfile  # a temporary model's own files are removed right after
-        _copy_tree(source.generation(number), layout.generation(number), copy)
+        copy_tree(source.generation(number), layout.generation(number), copy)
         self._ledger.copy_to(layout.datastore)
-        self._state.follow(self._ledger)
-        self._state.write(layout.snapshot)
-        layout.card.write_text(model_card(self._manifest, self._decision.tuned, self.labels), encoding="utf-8")
+        self._answering.write_snapshot(layout)
+        layout.card.write_text(
+            model_card(self._manifest, self._answering.decision.tuned, self.labels), encoding="utf-8"
+        )
         write_manifest(layout, self._manifest)
-
-    def _refresh(self) -> None:
-        """Write the snapshot anew where catching up from it has become work; the ledger is always up to date."""
-        with self._lock:
-            if not self._ledger.read_only and self._state.unsaved > max(FEW_CHANGES, len(self._state) // 20):
-                self._state.write(self._layout.snapshot)
 
     def close(self) -> None:
         """Let go of the directory; a model that was never saved is gone."""
         if not self._temporary:
             with contextlib.suppress(OSError):  # a snapshot only saves time
-                self._refresh()
+                self._answering.refresh_snapshot()
         self._ledger.close()
-        self.__dict__.pop("_encoder", None)
+        self._answering.let_go()
         if self._temporary:
             shutil.rmtree(self._layout.root, ignore_errors=True)
 
@@ -358,27 +389,10 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model {self.path or 'not saved'}: {len(self.labels)} labels, revision {self.revision}>"
 
-    # What is given, checked
 
-    def _checked(self, texts: Sequence[str]) -> list[str]:
-        if not isinstance(texts, Iterable):
-            raise DataError(f"texts: found a {type(texts).__name__}, expected a string or a list of strings")
-        return [check_text(text, f"texts[{i}]", self.settings.max_text) for i, text in enumerate(texts)]
-
-    def _label_sets(self, labels: Labels | Sequence[Labels], expected: int) -> list[tuple[str, ...]]:
-        if isinstance(labels, str):
-            raise LabelError(f"labels: found the string {labels!r}, expected a list with one entry for each text")
-        if not isinstance(labels, Iterable):
-            raise LabelError(f"labels: found a {type(labels).__name__}, expected a list with one entry for each text")
-        rows = list(labels)
-        if len(rows) != expected:
-            raise LabelError(f"labels: found {len(rows)}, expected one entry for each of {expected} texts")
-        return [check_labels(row, self.task, f"labels[{i}]") for i, row in enumerate(rows)]
-
-
-def _ranked(labels: Sequence[str], probabilities: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Scores:
-    order = np.argsort(-probabilities, kind="stable")  # labels are sorted, so equals stand by name
-    return tuple((labels[i], float(probabilities[i])) for i in order)
+def _content(example: Example | None) -> tuple[object, ...] | None:
+    """What a difference is about; not when it came about."""
+    return None if example is None else (example.text, example.labels, example.ref, example.source)
 
 
 def who(by: str | None) -> str:
@@ -389,16 +403,6 @@ def who(by: str | None) -> str:
         return getpass.getuser()
     except (KeyError, ImportError, OSError):  # a container may run under a number that has no name
         return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
-
-
-def _copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -> None:
-    def copy(a: str, b: str) -> None:
-        try:
-            place(a, b)
-        except OSError:  # another disk has no links to this one
-            shutil.copyfile(a, b)
-
-    shutil.copytree(source, target, copy_function=copy)
 
 
 def temporary_root() -> Path:

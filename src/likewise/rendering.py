@@ -19,7 +19,7 @@ from rich.text import Text
 
 from likewise.progress import Progress
 from likewise.recipes import Recipe
-from likewise.types import Example, Prediction, Scores
+from likewise.types import ChangedAnswer, Difference, Example, ExampleVersion, Prediction, Revision, Scores
 
 WIDEST = 100
 """Columns: longer lines are no pleasure to read."""
@@ -31,6 +31,8 @@ SHORTEST = 0.1
 """Seconds: a stage that took less leaves no line."""
 ROWS = 20
 """Examples that a change lists."""
+CAUSES = 3
+"""Causes that a changed answer lists."""
 
 
 def stdout() -> Console:
@@ -152,6 +154,83 @@ def examples_table(before: Sequence[Example], after: Sequence[Example] | None = 
     if len(before) > ROWS:
         table.caption = f"and {len(before) - ROWS:,} more"
     return table
+
+
+# The past
+
+
+def history_table(changes: Sequence[Revision]) -> Table:
+    """Changes, in the order given."""
+    table = _past_table("revision", "when (UTC)", "what", "examples", "by")
+    table.columns[3].justify = "right"
+    for change in changes:
+        cells = (_moment(change.at), change.action, f"{change.examples:,}", plain(change.by or ""))
+        table.add_row(str(change.revision), *map(Text, cells), Text(plain(change.note or "")))
+    return table
+
+
+def life_table(versions: Sequence[ExampleVersion]) -> Table:
+    """What each change made of one example; its text wherever it changed."""
+    table = _past_table("revision", "when (UTC)", "what", "by", "labels", last="text and note")
+    for version, earlier in zip(versions, [*versions[1:], None], strict=True):
+        change = version.change
+        labels = Text("forgotten", style="dim") if version.labels is None else Text(_joined(version.labels))
+        text = "" if earlier and earlier.text == version.text else _shortened(version.text, 200)
+        note = f"({plain(change.note)})" if change.note else ""
+        cells = (Text(_moment(change.at)), Text(change.action), Text(plain(change.by or "")), labels)
+        table.add_row(str(change.revision), *cells, Text(" ".join(filter(None, (text, note)))))
+    return table
+
+
+def difference_table(differences: Sequence[Difference]) -> RenderableType:
+    """The examples that differ, at most `ROWS`, with their labels then and now."""
+    if not differences:
+        return Text("No example differs.")
+    table = _past_table("id", "labels before", "labels after", last="text")
+    table.caption = f"and {len(differences) - ROWS:,} more" if len(differences) > ROWS else None
+    for difference in differences[:ROWS]:
+        before, after = difference.before, difference.after
+        labels = (Text("-", style="dim") if side is None else Text(_joined(side.labels)) for side in (before, after))
+        texts = [side.text for side in (before, after) if side]
+        shown = " -> ".join(_shortened(text, 200) for text in dict.fromkeys(texts))
+        table.add_row(str(difference.id), *labels, Text(shown))
+    return table
+
+
+def changed_answers(answers: Sequence[ChangedAnswer], causes: Mapping[int, Example], asked: int) -> RenderableType:
+    """The answers that differ, at most `ROWS`, each with the changed examples that had the largest part in it."""
+    parts: list[RenderableType] = [Text(f"{len(answers):,} of {asked:,} texts are answered differently.")]
+    for answer in answers[:ROWS]:
+        way = Text(" -> ", style="dim").join((decision(answer.before), decision(answer.after)))
+        table = _past_table("id", "effect", "labels", last="undone alone, the earlier answer comes back: *")
+        for cause in answer.causes[:CAUSES]:
+            example = causes[cause.id]
+            text = Text(f"{'*' if cause.alone else ' '} {_shortened(example.text, 200)}")
+            table.add_row(str(cause.id), f"{cause.effect:.2f}", Text(_joined(example.labels)), text)
+        more = len(answer.causes) - CAUSES
+        table.caption = f"and {more:,} more" if more > 0 else None
+        why = table if answer.causes else Text("No example alone made this difference.", style="dim")
+        parts += [Padding(Text(_shortened(answer.after.text), style="italic"), (1, 0, 0, 0)), way, why]
+    if len(answers) > ROWS:
+        parts.append(Text(f"and {len(answers) - ROWS:,} more"))
+    return Group(*parts)
+
+
+def _past_table(first: str, *names: str, last: str = "note") -> Table:
+    """A table of a number, some narrow columns, and one that takes the room that is left."""
+    return Table(
+        Column(first, justify="right", style="cyan", no_wrap=True),
+        *(Column(name, max_width=24, overflow="ellipsis", no_wrap=True) for name in names),
+        Column(last, overflow="fold", ratio=1),
+        box=SIMPLE_HEAD,
+        header_style="dim",
+        expand=True,
+    )
+
+
+def _moment(at: str) -> str:
+    """The ledger's time to the second."""
+    return at[:19].replace("T", " ")
 
 
 # Fits

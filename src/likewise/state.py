@@ -73,16 +73,17 @@ class State:
         """The labels that have examples, sorted."""
         return self._statistics.labels
 
-    def follow(self, ledger: Ledger) -> None:
-        """Take in what changed since this state's revision."""
-        if ledger.revision() == self.revision:
+    def follow(self, ledger: Ledger, upto: int | None = None) -> None:
+        """Take in what changed since this state's revision; with `upto`, go to that revision, forwards or back."""
+        if self.revision == (ledger.revision() if upto is None else upto):
             return
-        revision, deltas = ledger.changes(self.revision)
+        revision, deltas = ledger.changes(self.revision, upto)
         for start in range(0, len(deltas), CHUNK):
-            self._take(deltas[start : start + CHUNK], ledger)
+            self.take(deltas[start : start + CHUNK], ledger)
         self.revision = revision
 
-    def _take(self, deltas: Sequence[Delta], ledger: Ledger) -> None:
+    def take(self, deltas: Sequence[Delta], ledger: Ledger) -> None:
+        """Make these examples what the deltas say; the embeddings come from the ledger."""
         leaving = [delta.example_id for delta in deltas if delta.example_id in self._held]
         coming = [delta for delta in deltas if delta.labels is not None]
         if leaving:

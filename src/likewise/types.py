@@ -45,6 +45,26 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class ExampleVersion:
+    """What one change made of an example; `labels` is None where it was forgotten."""
+
+    change: Revision
+    text: str
+    labels: tuple[str, ...] | None
+    ref: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What an example was at one revision and is at another; None: it was not there, or forgotten."""
+
+    id: int
+    before: Example | None
+    after: Example | None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What a change did. `ids` follow the order of what was given; `revision` is the ledger's afterwards.
 
@@ -129,3 +149,25 @@ class Prediction:
         if self.stale:
             out["stale"] = True
         return out
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A changed example that had a part in a changed answer.
+
+    `effect` is how far undoing it alone leads back: what the labels that were lost gain in probability, and those that
+    were won lose. `alone`: undoing it alone brings the earlier decision back.
+    """
+
+    id: int
+    effect: float
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAnswer:
+    """A text whose decision differs between two revisions, and the changed examples that caused it, strongest first."""
+
+    before: Prediction
+    after: Prediction
+    causes: tuple[Cause, ...]

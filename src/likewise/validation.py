@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from numbers import Integral
 from typing import Literal
 
-from likewise.errors import DataError, ExampleError, LabelError, SettingError, suggestion
+from likewise.errors import DataError, ExampleError, LabelError, SettingError, UsageError, suggestion
 from likewise.types import Task
 
 LONGEST_LABEL = 1000
@@ -45,6 +47,13 @@ def check_text(text: object, where: str, limit: int) -> str:
     return str(text)
 
 
+def check_texts(texts: object, limit: int) -> list[str]:
+    """Each of several texts, as `check_text` has it. DataError also for what is no list of them."""
+    if not isinstance(texts, Iterable):
+        raise DataError(f"texts: found a {type(texts).__name__}, expected a string or a list of strings")
+    return [check_text(text, f"texts[{i}]", limit) for i, text in enumerate(texts)]
+
+
 def check_labels(labels: object, task: Task | None, where: str) -> tuple[str, ...]:
     """The labels of one text, sorted and without repeats; a single string means one label.
 
@@ -63,6 +72,18 @@ def check_labels(labels: object, task: Task | None, where: str) -> tuple[str, ..
     return checked
 
 
+def check_label_sets(labels: object, expected: int, task: Task | None) -> list[tuple[str, ...]]:
+    """The labels of each of `expected` texts, as `check_labels` has them. LabelError also for another number."""
+    if isinstance(labels, str):
+        raise LabelError(f"labels: found the string {labels!r}, expected a list with one entry for each text")
+    if not isinstance(labels, Iterable):
+        raise LabelError(f"labels: found a {type(labels).__name__}, expected a list with one entry for each text")
+    rows = list(labels)
+    if len(rows) != expected:
+        raise LabelError(f"labels: found {len(rows)}, expected one entry for each of {expected} texts")
+    return [check_labels(row, task, f"labels[{i}]") for i, row in enumerate(rows)]
+
+
 def check_ids(ids: object) -> list[int]:
     """The id of an example, or of each of several, as a list. ExampleError for anything but whole numbers."""
     given = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str) else [ids]
@@ -72,6 +93,22 @@ def check_ids(ids: object) -> list[int]:
             raise ExampleError(f"ids: found {_shown(one)}, expected the number of an example, or a list of them")
         checked.append(int(one))
     return checked
+
+
+def check_moment(when: object) -> int | datetime:
+    """A revision's number, or a time: ISO 8601, in UTC where it has no offset. UsageError for anything else."""
+    if isinstance(when, datetime):
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+    if not isinstance(when, bool) and isinstance(when, Integral):
+        return int(when)
+    if isinstance(when, str):
+        if when.strip().isdecimal():
+            return int(when)
+        with suppress(ValueError):
+            return check_moment(datetime.fromisoformat(when.strip()))
+    raise UsageError(
+        f"found {_shown(when)}, expected the number of a revision, or a time such as 2026-05-01T12:00 (UTC)"
+    )
 
 
 def check_refs(refs: object, expected: int) -> list[str | None]:

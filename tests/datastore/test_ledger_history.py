@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections import Counter
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from likewise.datastore.ledger import Ledger, NewExample
-from likewise.errors import ExampleError, LabelError
+from likewise.errors import ExampleError, LabelError, UsageError
 from likewise.types import Change, OnConflict, Task
 
 TEXTS = ["where is my parcel", "Where is my parcel", "the app crashes", "ça marche 🎉", 'line\nbreak\t"quoted"']
@@ -170,6 +172,26 @@ class AnySequenceOfChanges(RuleBasedStateMachine):
             after = {new if label in olds else label for label in labels}
             self.oracle.held[number] = (text, tuple(sorted(after)), ref)
 
+    @rule(data=st.data())
+    def revert(self, data: st.DataObject) -> None:
+        before = copy.deepcopy(self.oracle.held)
+        target = data.draw(st.integers(0, len(self.past) - 1))
+        self.oracle.held = copy.deepcopy(self.past[target])
+        change = self.ledger.revert(target, note="why")
+        touched = {
+            number for number in before | self.past[target] if before.get(number) != self.past[target].get(number)
+        }
+        assert (set(change.ids), change.updated) == (touched, len(touched))
+        self.changed(change, before)
+        if touched:
+            (made,) = self.ledger.revisions(limit=1)
+            assert (made.action, made.note, made.examples) == ("reverted", f"to revision {target}: why", len(touched))
+
+    @rule(revision=st.sampled_from([-1, 1000]))
+    def reverting_to_what_never_was(self, revision: int) -> None:
+        with pytest.raises(UsageError, match=f"revision {revision}"):
+            self.ledger.revert(revision)
+
     @rule(number=st.integers(1, 40))
     def forgetting_what_is_not_there(self, number: int) -> None:
         if number not in self.oracle.held:
@@ -201,13 +223,14 @@ class AnySequenceOfChanges(RuleBasedStateMachine):
     def every_earlier_revision(self) -> None:
         for at, then in enumerate(self.past):
             assert {e.id: (e.text, e.labels, e.ref) for e in self.ledger.examples(at=at)} == then
+            assert self.ledger.labels(at) == dict(Counter(label for _, labels, _ in then.values() for label in labels))
             assert self.ledger.texts_of(then, at=at) == {number: held[0] for number, held in then.items()}
 
     @invariant()
     def replay_from_any_revision(self) -> None:
         last = len(self.past) - 1
         for after in range(last + 1):
-            for upto in {after, (after + last) // 2, last}:
+            for upto in {0, after // 2, after, (after + last) // 2, last}:  # back and forth
                 reached, deltas = self.ledger.changes(after, upto)
                 assert reached == upto
                 state = {number: held[1] for number, held in self.past[after].items()}
@@ -217,6 +240,18 @@ class AnySequenceOfChanges(RuleBasedStateMachine):
                     else:
                         state[delta.example_id] = delta.labels
                 assert state == {number: held[1] for number, held in self.past[upto].items()}
+
+    @invariant()
+    def lives(self) -> None:
+        """Each example's versions are what it was, wherever it changed."""
+        for number in range(1, self.oracle.next_id):
+            expected = [(at, then.get(number)) for at, then in enumerate(self.past)]
+            changed = [(at, held) for (at, held), (_, was) in zip(expected[1:], expected, strict=False) if held != was]
+            found = [
+                (v.change.revision, None if v.labels is None else (v.text, v.labels, v.ref))
+                for v in self.ledger.life(number)
+            ]
+            assert found == [(at, held) for at, held in reversed(changed)]
 
     @invariant()
     def sound(self) -> None:
@@ -232,3 +267,24 @@ for machine in (AnySequenceOfChanges, AnySequenceWithOneLabel):
     machine.TestCase.settings = settings(deadline=None, max_examples=15, stateful_step_count=8)
 TestAnySequenceOfChanges = AnySequenceOfChanges.TestCase
 TestAnySequenceWithOneLabel = AnySequenceWithOneLabel.TestCase
+
+
+def test_a_time_means_the_last_revision_before_it(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "datastore.db", task="single") as ledger:
+        start = datetime.now(UTC)
+        for text in TEXTS[:3]:
+            ledger.teach([NewExample(text, ("app",), None, vector_of(text))], FINGERPRINT)
+        times = [datetime.fromisoformat(change.at) for change in reversed(ledger.revisions())]
+        assert ledger.revision_at(start) == 0
+        assert [ledger.revision_at(when) for when in times] == [1, 2, 3]
+        assert [ledger.revision_at(when - timedelta(microseconds=1)) for when in times] == [0, 1, 2]
+        elsewhere = timezone(timedelta(hours=5, minutes=30))
+        assert [ledger.revision_at(when.astimezone(elsewhere)) for when in times] == [1, 2, 3]
+        assert [ledger.revision_at(when.replace(tzinfo=None)) for when in times] == [1, 2, 3]
+
+
+def test_an_example_that_never_was_has_no_life(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "datastore.db", task="single") as ledger:
+        for number in (0, 1, -5, 2**70):
+            with pytest.raises(ExampleError, match=f"example {number}"):
+                ledger.life(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from likewise.commands.options import (
@@ -34,6 +36,12 @@ _READING = ("threads", "token_budget", "runtime", "max_text")
     help="Where the rows of --input go with their answers: .jsonl (all of it), .csv or .parquet (label and score); "
     "- is standard output.",
 )
+@click.option(
+    "--as-of",
+    "when",
+    metavar="REVISION",
+    help="Answer from the examples as they stood at a revision, or at a time (UTC unless it says otherwise).",
+)
 @column_options(labels=False)
 @settings_options("neighbours", *_READING)
 @json_option
@@ -42,6 +50,7 @@ def classify(
     texts: tuple[str, ...],
     file: str | None,
     output: str | None,
+    when: str | None,
     text_column: str,
     separator: str,
     rejects: str | None,
@@ -61,7 +70,7 @@ def classify(
     limit = settings().max_text
     for number, text in enumerate(texts, start=1):
         check_text(text, f"TEXT {number}", limit)
-    with open_model(model) as opened:
+    with open_model(model) as present, present.as_of(when) if when else nullcontext(present) as opened:
         if file is not None:
             from likewise.commands.streaming import classify_file
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import cast, get_args
@@ -24,11 +25,12 @@ from likewise.datastore import ledger_reading as reading
 from likewise.datastore.ledger_checks import digest_of, findings
 from likewise.datastore.ledger_reading import Delta, Version
 from likewise.datastore.ledger_sqlite import SqliteStore
-from likewise.datastore.ledger_writing import exchange, id_of, record, required, write_taught
+from likewise.datastore.ledger_writing import exchange, id_of, record, required, revert, write_taught
 from likewise.datastore.schema import SCHEMA_VERSION, meta, metadata
 from likewise.datastore.teaching import Slot, State, Teaching
 from likewise.errors import (
     DataError,
+    ExampleError,
     LabelError,
     LedgerError,
     LedgerFull,
@@ -36,9 +38,10 @@ from likewise.errors import (
     ModelDamaged,
     ModelForeign,
     ModelNewer,
+    UsageError,
     suggestion,
 )
-from likewise.types import Change, Example, OnConflict, Revision, Task
+from likewise.types import Change, Example, ExampleVersion, OnConflict, Revision, Task
 
 __all__ = ["Delta", "Ledger", "NewExample"]
 
@@ -233,6 +236,17 @@ class Ledger:
                     raise _unknown_label(old, known)
             return exchange(connection, "merged", set(olds) - {into}, into, by, note)
 
+    def revert(self, target: int, *, by: str | None = None, note: str | None = None) -> Change:
+        """Make every example what it was at an earlier revision, as one new change; `ids` are those that it changes.
+
+        Nothing differs: no revision. The history keeps what is undone. Raises UsageError for a revision that is none.
+        """
+        with self._store.write() as connection:
+            last = reading.last_revision(connection)
+            if not 0 <= target <= last:
+                raise UsageError(f"revision {target}: found none of that number, expected 0 to {last}; see the history")
+            return revert(connection, target, by, note)
+
     # Reading
 
     def revision(self) -> int:
@@ -240,8 +254,8 @@ class Ledger:
         return self._store.revision()
 
     def changes(self, after: int, upto: int | None = None) -> tuple[int, list[Delta]]:
-        """The revision reached (the last one, or `upto` if that is less) and what became of every example touched
-        after revision `after`, by id."""
+        """The revision reached (the last one, or `upto` if that is less) and what every example touched between
+        `after` and there has become, by id. An earlier `upto` leads back: the examples are as they stood at it."""
         return self._store.read(lambda connection: reading.changes(connection, after, upto))
 
     def vectors(self, text_ids: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
@@ -277,9 +291,9 @@ class Ledger:
         """How many examples there are."""
         return self._store.read(reading.live_count)
 
-    def labels(self) -> dict[str, int]:
-        """How many examples have each label, by name."""
-        return self._store.read(reading.label_counts)
+    def labels(self, at: int | None = None) -> dict[str, int]:
+        """How many examples have each label, by name: as they stand, or stood at revision `at`."""
+        return self._store.read(lambda connection: reading.label_counts(connection, at))
 
     def texts_of(self, ids: Iterable[int], at: int | None = None) -> dict[int, str]:
         """The texts of examples as they stand, or stood at revision `at`; of forgotten ones the last.
@@ -290,9 +304,23 @@ class Ledger:
         wanted = list(ids)
         return self._store.read(lambda connection: reading.texts_of(connection, wanted, at))
 
-    def revisions(self, limit: int | None = None) -> list[Revision]:
-        """The last changes, newest first, at most `limit`."""
-        return self._store.read(lambda connection: reading.history(connection, limit))
+    def revisions(self, limit: int | None = None, at: int | None = None) -> list[Revision]:
+        """The last changes, or the last up to revision `at`, newest first, at most `limit`."""
+        return self._store.read(lambda connection: reading.history(connection, limit, at))
+
+    def revision_at(self, when: datetime) -> int:
+        """The last revision made at this time (a naive one is UTC) or before; 0 when none was."""
+        exact = (when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)).isoformat(
+            timespec="microseconds"
+        )
+        return self._store.read(lambda connection: reading.revision_at(connection, exact))
+
+    def life(self, example_id: int) -> list[ExampleVersion]:
+        """What each change made of one example, newest first. Raises ExampleError for an id that was never given."""
+        found = self._store.read(lambda connection: reading.life(connection, example_id))
+        if not found:
+            raise ExampleError(f"there is no example {example_id}; look up the ids and try again")
+        return found
 
     def damage(self, fingerprint: str | None = None) -> list[str]:
         """Everything that is wrong with the ledger, a sentence each; nothing is. Reads all of it.

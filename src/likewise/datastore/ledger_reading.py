@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, exist
 
 from likewise.datastore.schema import embeddings, revisions, texts, versions
 from likewise.errors import ModelDamaged
-from likewise.types import Example, Revision
+from likewise.types import Example, ExampleVersion, Revision
 
 _Item = TypeVar("_Item")
 
@@ -51,9 +51,25 @@ _TOUCHED = (
 )
 
 
+_touched = (
+    select(versions.c.example_id)
+    .where(versions.c.revision > bindparam("target"), versions.c.revision <= bindparam("start"))
+    .distinct()
+    .subquery("touched")
+)
+_UNDONE = (
+    select(_touched.c.example_id, versions.c.text_id, versions.c.labels)
+    .join_from(_touched, versions, and_(versions.c.example_id == _touched.c.example_id, NEWEST), isouter=True)
+    .execution_options(yield_per=10_000)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What became of an example between two revisions: its text and its labels afterwards; None: it was forgotten."""
+    """What became of an example between two revisions: its text and its labels afterwards.
+
+    None: it is forgotten, or, where the way leads back, not there yet; its text is then of no account.
+    """
 
     example_id: int
     text_id: int
@@ -111,8 +127,8 @@ def last_revision(connection: Connection) -> int:
     return connection.execute(select(func.max(revisions.c.revision))).scalar_one() or 0
 
 
-def latest_versions(connection: Connection, ids: Iterable[int]) -> dict[int, Version]:
-    """The latest versions of these examples, also of forgotten ones; unknown ids are left out."""
+def latest_versions(connection: Connection, ids: Iterable[int], at: int = _GREATEST) -> dict[int, Version]:
+    """The latest versions (up to a revision) of these examples, also of forgotten ones; unknown ids are left out."""
     read = label_reader()
     columns = (
         versions.c.example_id,
@@ -125,7 +141,7 @@ def latest_versions(connection: Connection, ids: Iterable[int]) -> dict[int, Ver
     statement = select(*columns).join_from(versions, texts).where(NEWEST)
     found: dict[int, Version] = {}
     for chunk in chunks(_possible(ids)):
-        for row in connection.execute(statement.where(versions.c.example_id.in_(chunk))):
+        for row in connection.execute(statement.where(versions.c.example_id.in_(chunk)), {"at": at}):
             number, text_id, digest, stored, ref, source = row
             labels = None if stored is None else read(stored)
             found[number] = Version(number, text_id, digest, labels, ref, source)
@@ -162,12 +178,18 @@ def embedded(connection: Connection, of_texts: Iterable[int], fingerprint: str) 
 
 
 def changes(connection: Connection, after: int, upto: int | None) -> tuple[int, list[Delta]]:
-    """The revision reached, at most `upto`, and what became of every example touched since `after`, by id."""
+    """The revision reached, at most `upto`, and what every example touched between `after` and there has become, by id.
+
+    An earlier `upto` leads back: the examples are then as they stood at it.
+    """
     last = last_revision(connection)
     reached = last if upto is None else min(upto, last)
     read = label_reader()
-    rows = connection.execute(_TOUCHED, {"after": after, "at": reached})
-    deltas = [Delta(number, text_id, None if stored is None else read(stored)) for number, text_id, stored in rows]
+    if reached >= after:
+        rows = connection.execute(_TOUCHED, {"after": after, "at": reached})
+    else:
+        rows = connection.execute(_UNDONE, {"target": reached, "start": after, "at": reached})
+    deltas = [Delta(number, text_id or 0, None if stored is None else read(stored)) for number, text_id, stored in rows]
     return reached, sorted(deltas, key=lambda delta: delta.example_id)
 
 
@@ -245,11 +267,12 @@ def live_count(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(versions).where(LIVE)).scalar_one()
 
 
-def label_counts(connection: Connection) -> dict[str, int]:
-    """How many live examples have each label, by name."""
+def label_counts(connection: Connection, at: int | None = None) -> dict[str, int]:
+    """How many live examples (at a revision) have each label, by name."""
     read = label_reader()
     counts: dict[str, int] = {}
-    rows = connection.execute(select(versions.c.labels, func.count()).where(LIVE).group_by(versions.c.labels))
+    statement = select(versions.c.labels, func.count()).where(LIVE).group_by(versions.c.labels)
+    rows = connection.execute(statement, {"at": _GREATEST if at is None else at})
     for stored, count in rows:
         for label in read(stored):
             counts[label] = counts.get(label, 0) + count
@@ -276,7 +299,32 @@ def texts_of(connection: Connection, ids: Iterable[int], at: int | None) -> dict
     return found
 
 
-def history(connection: Connection, limit: int | None) -> list[Revision]:
-    """The last changes, newest first."""
-    statement = select(revisions).order_by(revisions.c.revision.desc()).limit(limit)
+def history(connection: Connection, limit: int | None, at: int | None) -> list[Revision]:
+    """The last changes (up to a revision), newest first."""
+    upto = revisions.c.revision <= (_GREATEST if at is None else at)
+    statement = select(revisions).where(upto).order_by(revisions.c.revision.desc()).limit(limit)
     return [Revision(*row) for row in connection.execute(statement)]
+
+
+def life(connection: Connection, example_id: int) -> list[ExampleVersion]:
+    """What each change made of an example, newest first; nothing for an unknown one."""
+    statement = (
+        select(revisions, texts.c.text, versions.c.labels, versions.c.ref, versions.c.source)
+        .join_from(versions, revisions, versions.c.revision == revisions.c.revision)
+        .join(texts, versions.c.text_id == texts.c.id)
+        .where(versions.c.example_id == bindparam("id"))
+        .order_by(versions.c.revision.desc())
+    )
+    read = label_reader()
+    width = len(revisions.c)
+    found = []
+    for row in connection.execute(statement, {"id": example_id}) if _possible([example_id]) else ():
+        text, stored, ref, source = row[width:]
+        labels = None if stored is None else read(stored)
+        found.append(ExampleVersion(Revision(*row[:width]), text, labels, ref, source))
+    return found
+
+
+def revision_at(connection: Connection, when: str) -> int:
+    """The last revision made at this time or before; 0 when none was. `when` is written as in revisions.at."""
+    return connection.execute(select(func.max(revisions.c.revision)).where(revisions.c.at <= when)).scalar_one() or 0

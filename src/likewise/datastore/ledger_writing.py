@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert
 from likewise.datastore.ledger_reading import (
     VECTOR,
     Version,
+    changes,
     chunks,
     embedded,
     labels_as_stored,
@@ -82,6 +83,21 @@ def exchange(connection: Connection, action: str, olds: set[str], new: str, by: 
     before = {version.example_id: version for version in live_with_any(connection, olds)}
     wanted = {number: tuple(sorted({new, *(version.labels or ())} - olds)) for number, version in before.items()}
     return record(connection, action, list(before), before, wanted, by, note)
+
+
+def revert(connection: Connection, target: int, by: str | None, note: str | None) -> Change:
+    """Make every example what it was at the target revision, as one change; `ids` are those that it changes."""
+    _, undone = changes(connection, last_revision(connection), target)
+    listed = [delta.example_id for delta in undone]
+    now, then = latest_versions(connection, listed), latest_versions(connection, listed, at=target)
+    after = [then.get(number, replace(now[number], labels=None)) for number in listed]
+    changed = [version for version in after if version != now[version.example_id]]
+    if not changed:
+        return Change(last_revision(connection), ())
+    said = f"to revision {target}" + (f": {note}" if note else "")
+    revision = _write_revision(connection, "reverted", len(changed), by, said)
+    _write_versions(connection, revision, changed)
+    return Change(revision, tuple(version.example_id for version in changed), updated=len(changed))
 
 
 def required(connection: Connection, ids: Iterable[int]) -> dict[int, Version]:

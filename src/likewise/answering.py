@@ -1,0 +1,176 @@
+"""How a model answers: encoder, index and head of one generation, at the ledger's latest revision or at a past one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from likewise.bundle import Decision, Layout, Manifest, read_decision
+from likewise.datastore.ledger import Ledger
+from likewise.errors import ModelError
+from likewise.settings import Settings
+from likewise.state import State, Voices
+from likewise.types import Neighbour, Prediction, Scores
+
+if TYPE_CHECKING:
+    from likewise.encoding.runtime import Encoder
+
+BLOCK = 1024
+"""Texts answered at once: bounds memory, and how long a change of the ledger goes unnoticed in a long run."""
+
+FEW_CHANGES = 1000
+"""As many changed examples are caught up with on opening rather than written into a new snapshot."""
+
+
+class Answering:
+    """Answers from a ledger. With `at`, from the examples as they stood at that revision, and no other ever."""
+
+    def __init__(
+        self, layout: Layout, manifest: Manifest, ledger: Ledger, settings: Settings, at: int | None = None
+    ) -> None:
+        self.at = at
+        self.lock = threading.RLock()
+        self._settings = settings
+        self.attach(layout, manifest, ledger)
+
+    def attach(self, layout: Layout, manifest: Manifest, ledger: Ledger) -> None:
+        """Answer from this model directory from now on; its snapshot is taken over where there is one."""
+        self.decision: Decision = read_decision(layout, manifest.generation)
+        self._layout, self._manifest, self._ledger = layout, manifest, ledger
+        self._state = self._fresh_state()
+        self._state.read(layout.snapshot)
+        if self._state.revision > ledger.revision():  # an older ledger was put in place: it is the truth
+            self._state = self._fresh_state()
+            with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
+                layout.snapshot.unlink(missing_ok=True)
+
+    def _fresh_state(self) -> State:
+        return State(self.decision, self._manifest.task, self.fingerprint, self._manifest.generation)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder."""
+        return str(self._manifest.fit["fingerprint"])
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded when it is first needed."""
+        from likewise.encoding.runtime import Encoder
+
+        settings = self._settings
+        return Encoder(
+            self._layout.onnx(self._manifest.generation),
+            threads=settings.threads,
+            token_budget=settings.token_budget,
+            runtime=settings.runtime,
+        )
+
+    def share_encoder(self, other: Self) -> None:
+        """Use the encoder of another one, of the same generation, if that has loaded it."""
+        if "encoder" in other.__dict__:
+            self.__dict__["encoder"] = other.encoder
+
+    def let_go(self) -> None:
+        """Drop the encoder, and the memory that it holds."""
+        self.__dict__.pop("encoder", None)
+
+    @property
+    def truncated(self) -> int:
+        """Texts whose end the encoder did not see."""
+        return self.encoder.truncated if "encoder" in self.__dict__ else 0
+
+    def current(self) -> State:
+        """The state at the revision that is to be answered from. Hold the lock while using it."""
+        self._state.follow(self._ledger, self.at)
+        return self._state
+
+    def answers(self, texts: list[str]) -> Iterator[tuple[list[str], Voices, int]]:
+        """Blocks of texts, what the voices say of each, and the revision. ModelError when there is no example."""
+        for start in range(0, len(texts), BLOCK):
+            block = texts[start : start + BLOCK]
+            embeddings = self.encoder.encode(block)
+            with self.lock:
+                state = self.current()
+                if not state.labels:
+                    when = "is left in this model" if self.at is None else f"was in this model at revision {self.at}"
+                    raise ModelError(f"no labelled example {when}; teach it some first")
+                voices, revision = state.voices(embeddings), state.revision
+            yield block, voices, revision
+
+    def decide(self, voices: Voices, table: NDArray[np.float64]) -> list[tuple[str, ...]]:
+        """The labels that one voice's table, or the blend's, decides for each text."""
+        decided = self._state.decide(voices.labels, table)
+        return [tuple(voices.labels[i] for i in np.flatnonzero(row)) for row in decided]
+
+    def predictions(self, texts: list[str], cite: int) -> Iterator[Prediction]:
+        """Predictions, each citing at most `cite` examples."""
+        for block, voices, revision in self.answers(texts):
+            yield from self._predictions(block, voices, revision, cite)
+
+    def _predictions(self, texts: list[str], voices: Voices, revision: int, cite: int) -> Iterator[Prediction]:
+        ids = voices.hits.ids[:, :cite]
+        cited = self._ledger.texts_of(np.unique(ids).tolist(), at=revision)
+        decided = self.decide(voices, voices.blend)
+        for row, text in enumerate(texts):
+            scores = _ranked(voices.labels, voices.blend[row])
+            yield Prediction(
+                text=text,
+                task=self._manifest.task,
+                labels=tuple(label for label, _ in scores if label in decided[row]),
+                scores=scores,
+                head=_ranked(voices.labels, voices.head[row]),
+                vote=_ranked(voices.labels, voices.vote[row]),
+                neighbours=tuple(
+                    Neighbour(
+                        int(i),
+                        cited[int(i)],
+                        self._state.labels_of(int(voices.hits.codes[row, rank])),
+                        float(voices.hits.distances[row, rank]),
+                        float(voices.weights[row, rank]),
+                    )
+                    for rank, i in enumerate(ids[row])
+                ),
+                lambda_=self.decision.tuned.lambda_,
+                revision=revision,
+            )
+
+    def undoing(self, texts: list[str], examples: Sequence[int], target: int) -> Iterator[tuple[int, Voices]]:
+        """For each example: what the voices would say if it alone were what it was at revision `target`.
+
+        An example without which there would be none is left out.
+        """
+        embeddings = self.encoder.encode(texts)
+        with self.lock:
+            state, ledger = self.current(), self._ledger
+            back = {delta.example_id: delta for delta in ledger.changes(state.revision, target)[1]}
+            forth = {delta.example_id: delta for delta in ledger.changes(target, state.revision)[1]}
+            for number in examples:
+                state.take([back[number]], ledger)
+                try:
+                    if state.labels:
+                        yield number, state.voices(embeddings)
+                finally:
+                    state.take([forth[number]], ledger)
+
+    def write_snapshot(self, layout: Layout) -> None:
+        """Write the present state as the snapshot of a model directory."""
+        with self.lock:
+            self.current().write(layout.snapshot)
+
+    def refresh_snapshot(self) -> None:
+        """Write the snapshot anew where catching up from it has become work; the ledger is always up to date."""
+        with self.lock:
+            writable = self.at is None and not self._ledger.read_only
+            if writable and self._state.unsaved > max(FEW_CHANGES, len(self._state) // 20):
+                self._state.write(self._layout.snapshot)
+
+
+def _ranked(labels: Sequence[str], probabilities: NDArray[np.float64]) -> Scores:
+    order = np.argsort(-probabilities, kind="stable")  # labels are sorted, so equals stand by name
+    return tuple((labels[i], float(probabilities[i])) for i in order)

@@ -1,0 +1,220 @@
+"""Commands about what a model knew and when: history, diff, revert, export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from likewise.commands.options import (
+    Command,
+    column_options,
+    columns_from,
+    counted,
+    json_option,
+    model_argument,
+    open_model,
+    print_json,
+    progress,
+    ranges,
+    record_options,
+    settings,
+    settings_options,
+    tell_rejected,
+)
+from likewise.errors import DataError
+from likewise.types import ChangedAnswer, Difference, Example, ExampleVersion, Revision
+
+if TYPE_CHECKING:
+    from likewise.data import Columns
+    from likewise.model import Model
+
+EXPORTED = (".jsonl", ".ndjson", ".json", ".parquet")
+
+
+@click.command(cls=Command, short_help="Show every change.")
+@model_argument
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The last N changes only.")
+@click.option("--example", type=int, metavar="ID", help="The life of one example.")
+@json_option
+def history(model: str, limit: int | None, example: int | None, as_json: bool) -> None:
+    """Show every change, newest first: when (UTC), who, what, how many examples, and why."""
+    with open_model(model) as opened:
+        changes = opened.history(limit) if example is None else []
+        versions = [] if example is None else opened.history_of(example)[:limit]
+    if as_json:
+        print_json(*map(asdict, changes), *map(_version, versions))
+        return
+    from likewise.rendering import history_table, life_table, stdout
+
+    stdout().print(history_table(changes) if example is None else life_table(versions))
+
+
+def _version(version: ExampleVersion) -> dict[str, Any]:
+    """An example's version as it stands in JSON: the change, without its count, and what it made of the example."""
+    change = {key: value for key, value in asdict(version.change).items() if key != "examples"}
+    labels = None if version.labels is None else list(version.labels)
+    return {**change, "text": version.text, "labels": labels, "ref": version.ref, "source": version.source}
+
+
+@click.command(cls=Command, short_help="Undo what came after a revision.")
+@model_argument
+@click.argument("revision")
+@record_options
+@settings_options("lock_timeout")
+@json_option
+def revert(model: str, revision: str, by: str | None, note: str | None, as_json: bool) -> None:
+    """Make every example what it was at REVISION (or at a time), as a new change.
+
+    Nothing disappears from the history, and the revert can itself be reverted.
+    """
+    with open_model(model) as opened:
+        change = opened.revert(revision, by=by, note=note)
+    if as_json:
+        print_json({"ids": list(change.ids), "revision": change.revision, "updated": change.updated})
+    elif change.ids:
+        click.echo(
+            f"Reverted to revision {revision}: {counted(len(change.ids), 'example')} changed. "
+            f"Revision: {change.revision}."
+        )
+        click.echo(f"{'Id' if len(change.ids) == 1 else 'Ids'}: {ranges(change.ids)}.")
+    else:
+        click.echo(f"Nothing has changed since revision {revision}. Revision: {change.revision}.")
+
+
+@click.command(cls=Command, short_help="Show what changed between two revisions.")
+@model_argument
+@click.argument("first", metavar="R1")
+@click.argument("second", metavar="R2")
+@click.option(
+    "--input", "file", metavar="FILE", help="Texts: show those whose answer differs, and what made it differ."
+)
+@column_options(labels=False)
+@settings_options("neighbours", "threads", "token_budget", "runtime", "max_text")
+@json_option
+def diff(
+    model: str,
+    first: str,
+    second: str,
+    file: str | None,
+    text_column: str,
+    separator: str,
+    rejects: str | None,
+    as_json: bool,
+) -> None:
+    """Show the examples that are not at revision R2 (or a time) what they were at R1.
+
+    With --input: the texts that are answered differently at R2, and for each the changed examples that led to it. An
+    effect is what undoing that one example alone does to the answer.
+    """
+    if file is None and rejects is not None:
+        raise click.UsageError("--skip-invalid belongs to --input")
+    with open_model(model) as opened:
+        if file is None:
+            found = opened.diff(first, second)
+            if as_json:
+                print_json(*map(_difference, found))
+            else:
+                from likewise.rendering import difference_table, stdout
+
+                stdout().print(difference_table(found))
+            return
+        opened.diff(first, second)  # a mistake in the revisions before one in the file
+        texts = _texts(file, columns_from(text_column, None, None, separator), rejects)
+        shown = progress()
+        shown.stage("Undoing changes one by one")
+        try:
+            answers = opened.diff_answers(texts, first, second, shown.update)
+        finally:
+            shown.done()
+        known = {example.id: example for at in (first, second) for example in _causes(opened, at, answers)}
+    if as_json:
+        print_json(*map(_answer, answers))
+        return
+    from likewise.rendering import changed_answers, stdout
+
+    stdout().print(changed_answers(answers, known, len(texts)))
+
+
+def _texts(file: str, columns: Columns, rejects: str | None) -> list[str]:
+    """The texts of a file. DataError, naming the line, for a row that cannot be used, unless there are `rejects`."""
+    from likewise.data import Reject, read_rows
+    from likewise.writing import write_rows
+
+    rows = list(read_rows(file, columns, need_labels=False, limit=settings().max_text))
+    bad = [row for row in rows if isinstance(row, Reject)]
+    if bad and rejects is None:
+        raise DataError(f"{file}, line {bad[0].number}: {bad[0].reason}")
+    if rejects is not None:
+        write_rows(rejects, (row.to_dict() for row in bad))
+        tell_rejected(len(bad), rejects)
+    texts = [row.text for row in rows if not isinstance(row, Reject)]
+    if not texts:
+        raise DataError(f"{file}: found no rows, expected texts")
+    return texts
+
+
+def _causes(model: Model, at: str, answers: list[ChangedAnswer]) -> list[Example]:
+    """The examples that are named as causes, as they stood at a revision."""
+    with model.as_of(at) as past:
+        return past.examples(ids=sorted({cause.id for answer in answers for cause in answer.causes}))
+
+
+def _answer(answer: ChangedAnswer) -> dict[str, Any]:
+    """A changed answer as it stands in JSON."""
+    before, after = answer.before.to_dict(), answer.after.to_dict()
+    text = before.pop("text")
+    del after["text"]
+    return {"text": text, "before": before, "after": after, "causes": [asdict(cause) for cause in answer.causes]}
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    def side(example: Example | None) -> dict[str, Any] | None:
+        if example is None:
+            return None
+        return {"text": example.text, "labels": list(example.labels), "ref": example.ref, "source": example.source}
+
+    return {"id": difference.id, "before": side(difference.before), "after": side(difference.after)}
+
+
+@click.command(cls=Command, short_help="Write all examples to a file.")
+@model_argument
+@click.argument("file")
+@json_option
+def export(model: str, file: str, as_json: bool) -> None:
+    """Write all examples with their ids, refs, labels and where they came from to FILE: JSON Lines or Parquet.
+
+    `likewise teach MODEL --input FILE --ref-column ref` takes it back. - is standard output.
+    """
+    from likewise.writing import write_rows
+
+    if file != "-" and Path(file).suffix.lower() not in EXPORTED:
+        raise DataError(f"{file}: found the suffix {Path(file).suffix!r}, expected one of {', '.join(EXPORTED)}")
+    with open_model(model) as opened:
+        count = write_rows(file, _exported(opened))
+    if as_json and file != "-":
+        print_json({"output": file, "examples": count})
+    elif file != "-":
+        click.echo(f"Exported {counted(count, 'example')} to {file}.")
+
+
+def _exported(model: Model) -> Iterator[dict[str, Any]]:
+    """Every example as a row, with the change that gave it its present text and labels."""
+    examples = model.examples()
+    made: dict[int, Revision] = {change.revision: change for change in model.history()}
+    for example in examples:
+        change = made[example.revision]
+        yield {
+            "id": example.id,
+            "ref": example.ref,
+            "text": example.text,
+            "labels": list(example.labels),
+            "source": example.source,
+            "revision": example.revision,
+            "at": change.at,
+            "by": change.by,
+            "note": change.note,
+        }

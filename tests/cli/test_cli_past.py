@@ -1,0 +1,123 @@
+"""The commands about what a model knew and when."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+NOVEL = ["cancel my order", "please cancel the order", "can you stop the order", "cancel it now"]
+
+
+@pytest.fixture
+def changed(likewise, own):
+    """A model of four revisions: fitted, taught by ada, example 5 relabelled, example 7 forgotten by bob."""
+    for arguments in (
+        ("teach", own, NOVEL[0], "--label", "cancellation", "--by", "ada", "--note", "new topic"),
+        ("relabel", own, "5", "--label", "praise"),
+        ("forget", own, "7", "--by", "bob"),
+    ):
+        assert likewise(*arguments).status == 0
+    return own
+
+
+def test_the_history_names_every_change(likewise, changed):
+    told = likewise("history", changed, "--json").json_lines()
+    assert [(row["revision"], row["action"], row["examples"]) for row in told] == [
+        (4, "forgot", 1), (3, "relabelled", 1), (2, "taught", 1), (1, "taught", 60),
+    ]  # fmt: skip
+    assert [row["by"] for row in told][::2] == ["bob", "ada"]
+    assert told[2]["note"] == "new topic"
+    assert all(row["at"].endswith("+00:00") for row in told)
+    shown = likewise("history", changed, "--limit", "3")
+    assert (shown.status, shown.err) == (0, "")
+    lines = [line.split() for line in shown.out.splitlines() if line.strip()[:1].isdigit()]
+    assert [(line[0], line[3]) for line in lines] == [("4", "forgot"), ("3", "relabelled"), ("2", "taught")]
+    assert "new topic" in shown.out
+
+
+def test_the_life_of_an_example(likewise, changed):
+    told = likewise("history", changed, "--example", "5", "--json").json_lines()
+    assert [(row["revision"], row["action"], row["labels"]) for row in told] == [
+        (3, "relabelled", ["praise"]), (1, "taught", ["delivery"]),
+    ]  # fmt: skip
+    assert likewise("history", changed, "--example", "7", "--json").json_lines()[0]["labels"] is None
+    shown = likewise("history", changed, "--example", "7").out
+    assert "forgotten" in shown
+    assert "delivery" in shown
+    likewise("history", changed, "--example", "99").refused("no example 99")
+
+
+def test_an_answer_from_the_past(likewise, kit, changed, tmp_path):
+    now = likewise("classify", changed, NOVEL[0], "--json").json()
+    then = likewise("classify", changed, NOVEL[0], "--json", "--as-of", "1").json()
+    assert (now["label"], now["revision"]) == ("cancellation", 4)
+    assert then["revision"] == 1
+    assert "cancellation" not in [row["label"] for row in then["scores"]]
+    at = likewise("history", changed, "--json").json_lines()[2]["at"]
+    assert likewise("classify", changed, NOVEL[0], "--json", "--as-of", at).json()["revision"] == 2
+    data = kit.write_jsonl(tmp_path / "in.jsonl", [{"text": text} for text in NOVEL])
+    streamed = likewise("classify", changed, "--input", data, "--json", "--as-of", "1").json_lines()
+    assert {row["revision"] for row in streamed} == {1}
+    likewise("classify", changed, "hi", "--as-of", "5").refused("revision 5", "expected 0 to 4")
+    likewise("classify", changed, "hi", "--as-of", "soon").refused("'soon'", "expected the number of a revision")
+
+
+def test_reverting_is_a_change_like_any_other(likewise, kit, own, changed):
+    result = likewise("revert", changed, "2", "--by", "eve", "--note", "too hasty", "--json")
+    assert result.json() == {"ids": [5, 7], "revision": 5, "updated": 2}
+    recorded = "SELECT action, by, note, examples FROM revisions WHERE revision = 5"
+    assert kit.ledger(changed, recorded) == [("reverted", "eve", "to revision 2: too hasty", 2)]
+    assert likewise("diff", changed, "2", "5", "--json").out == ""
+    assert "Nothing has changed since revision 5" in likewise("revert", changed, "5").out
+    assert "Reverted to revision 4: 2 examples changed. Revision: 6.\nIds: 5, 7." in likewise("revert", own, "4").out
+    likewise("revert", changed, "17").refused("revision 17", "expected 0 to 6")
+    assert kit.revision(changed) == 6
+    assert likewise("check", changed).status == 0
+
+
+def test_the_difference_of_two_revisions(likewise, kit, changed, tmp_path):
+    told = likewise("diff", changed, "1", "4", "--json").json_lines()
+    assert [row["id"] for row in told] == [5, 7, 61]
+    assert [row["before"] and row["before"]["labels"] for row in told] == [["delivery"], ["delivery"], None]
+    assert [row["after"] and row["after"]["labels"] for row in told] == [["praise"], None, ["cancellation"]]
+    assert "No example differs" in likewise("diff", changed, "4", "4").out
+    data = kit.write_jsonl(tmp_path / "in.jsonl", [{"text": NOVEL[0]}, {"text": "thank you, great"}])
+    (answer,) = likewise("diff", changed, "1", "4", "--input", data, "--json").json_lines()
+    assert (answer["text"], answer["after"]["label"]) == (NOVEL[0], "cancellation")
+    assert answer["causes"][0]["id"] == 61
+    assert answer["causes"][0]["alone"] is True
+    shown = likewise("diff", changed, "1", "4", "--input", data)
+    assert (shown.status, shown.err) == (0, "")
+    assert "1 of 2 texts are answered differently" in shown.out
+    bad = kit.write_jsonl(tmp_path / "bad.jsonl", [{"text": ""}, {"text": NOVEL[0]}])
+    likewise("diff", changed, "1", "4", "--input", bad).refused("bad.jsonl, line 1")
+    rejects = tmp_path / "rejects.jsonl"
+    assert likewise("diff", changed, "1", "4", "--input", bad, "--skip-invalid", rejects).status == 0
+    assert len(rejects.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_what_is_exported_can_be_taught_again(likewise, changed, tmp_path, name):
+    file = tmp_path / name
+    assert likewise("export", changed, file, "--json").json() == {"output": str(file), "examples": 60}
+    if file.suffix == ".parquet":
+        rows = pq.read_table(file).to_pylist()
+    else:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    by_id = {row["id"]: row for row in rows}
+    assert 7 not in by_id
+    assert (by_id[5]["labels"], by_id[5]["revision"], by_id[5]["ref"]) == (["praise"], 3, "d4")
+    assert (by_id[61]["text"], by_id[61]["by"], by_id[61]["note"]) == (NOVEL[0], "ada", "new topic")
+    again = likewise("teach", changed, "--input", file, "--ref-column", "ref", "--json").json()
+    assert (again["revision"], again["known"], again["added"]) == (4, 60, 0)
+    likewise("relabel", changed, "5", "--label", "refund")
+    back = likewise("teach", changed, "--input", file, "--ref-column", "ref", "--json").json()
+    assert (back["updated"], back["known"]) == (1, 59)
+
+
+def test_an_export_goes_to_standard_output_or_to_a_file_that_can_hold_it(likewise, changed, tmp_path):
+    assert len(likewise("export", changed, "-").json_lines()) == 60
+    likewise("export", changed, tmp_path / "out.csv").refused("'.csv'", "expected one of .jsonl")
+    assert list(tmp_path.glob("out*")) == []
