@@ -38,8 +38,7 @@ Search = Callable[[Embeddings, Embeddings, int], tuple[NDArray[np.float64], NDAr
 """(keys, queries, k) -> distances and row numbers of each query's k nearest keys, nearest first."""
 
 SLACK = 1.0
-DIMENSIONS: tuple[int | None, ...] = (None, 64, 128, 256)
-"""Fewer whitened dimensions hold what parts the old classes, and little of what will part a new one."""
+DIMENSIONS: tuple[int | None, ...] = (None, 8, 16, 32, 64, 128, 256)
 HEAD_DIMENSIONS: tuple[int | None, ...] = (None, 10**6)  # all: the leading ones know the old classes, not new ones
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9, 0.97)
 PRIORS = (0.0, 0.5, 1.0)
