@@ -66,7 +66,7 @@ def changed(layout: Layout, snapshot: bool = False) -> None:
         model.rename_label("delivery", "post")
         model.classify("zebra")
         if snapshot:
-            model._state.write(layout.snapshot)
+            model._answering._state.write(layout.snapshot)
 
 
 def altered(layout: Layout, statement: str) -> None:
@@ -91,7 +91,7 @@ def test_a_snapshot_that_is_behind_missing_or_up_to_date_is_sound(layout: Layout
     changed_again = Layout(layout.root)
     with Model.open(layout.root) as model:
         model.classify("zebra")
-        model._state.write(changed_again.snapshot)
+        model._answering._state.write(changed_again.snapshot)
     assert check(layout.root) == []
     shutil.rmtree(layout.snapshot.parent)
     assert check(layout.root) == []

@@ -267,7 +267,7 @@ def test_the_same_rows_twice_are_two_examples(frozen: Fit) -> None:
 def test_several_labels_are_fitted_with_their_thresholds(frozen: Fit, tmp_path: Path) -> None:
     sets = [[label] if i % 5 else [] for i, label in enumerate(LABELS)]
     with frozen(TEXTS, sets, settings=Settings(measure="micro_f1")) as model:
-        tuned = model._decision.tuned
+        tuned = model._answering.decision.tuned
         assert tuned.measure == "micro_f1"
         assert tuned.thresholds.keys() == tuned.head.maps.keys() == TOPICS.keys()
         assert sum(not e.labels for e in model.examples()) == 16

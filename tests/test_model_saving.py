@@ -100,7 +100,11 @@ def test_a_model_directory_is_complete_and_sound(fitted: Path) -> None:
 def test_opening_takes_over_the_snapshot(fitted: Path) -> None:
     """No example is taken in again; the state comes from the file."""
     with Model.open(fitted) as model:
-        assert (model._state.revision, len(model._state), model._state.unsaved) == (2, 41, 0)
+        assert (model._answering._state.revision, len(model._answering._state), model._answering._state.unsaved) == (
+            2,
+            41,
+            0,
+        )
 
 
 # Binding and copying
@@ -188,7 +192,7 @@ def test_a_snapshot_is_written_when_catching_up_has_become_work(
     path = Path(shutil.copytree(fitted, tmp_path / "model"))
 
     def snapshot_of(model: Model) -> int:
-        found = State(model._decision, model.task, model._state.fingerprint, 1)
+        found = State(model._answering.decision, model.task, model._answering._state.fingerprint, 1)
         assert found.read(Layout(path).snapshot)
         return found.revision
 
@@ -208,7 +212,7 @@ def test_a_snapshot_ahead_of_its_ledger_is_never_believed(fitted: Path, tmp_path
         model.teach(["zebra", "dog"], ["animal"] * 2)
         model.forget(1)
         model.classify("zebra")
-        model._state.write(Layout(path).snapshot)
+        model._answering._state.write(Layout(path).snapshot)
     shutil.copy(backup, path / "datastore.db")
     with Model.open(path) as model:
         assert model.classify("zebra").revision == 2
@@ -218,7 +222,7 @@ def test_a_snapshot_ahead_of_its_ledger_is_never_believed(fitted: Path, tmp_path
     with Model.open(path) as model:
         found = model.classify("zebra", neighbours=100)
         assert dict(found.scores).keys() == {"delivery", "invoice", "health", "garden"}
-        assert len(model._state) == 44
+        assert len(model._answering._state) == 44
     assert check(path) == []
 
 
