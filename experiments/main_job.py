@@ -28,16 +28,14 @@ import numpy as np
 
 from experiments import main_job_report
 from experiments.data import Missing, Part, overlapping, read
+from experiments.main_job_report import DRAWS, FEW, HIDDEN, SCORES
 from likewise import Model
 from likewise.decision.measures import OBJECTIVES, Decisions, count
 from likewise.evaluation.report import Evaluation
 
 RESULTS = Path(__file__).parent / "results" / "main_job"
-SCORES = {"trec-6": (0, 1, 2), "isear": (0, 1, 2), "goemotions-ekman": (0,), "semeval2018-ec": (0,)}
 MEASURES = {"trec-6": "accuracy", "semeval2018-ec": "micro_f1"}  # what the goal is stated in; else macro_f1
-HIDDEN = ("isear", "trec-6")
-FEW = ("trec-6", "isear")
-PER_CLASS, DRAWS = 8, 5
+PER_CLASS = 8
 BOOTSTRAP = 1000
 
 
@@ -65,7 +63,7 @@ def main() -> None:
 
 
 def _jobs(part: str, given: argparse.Namespace) -> Iterator[tuple[str, Any]]:
-    sets: Sequence[str] = {"scores": tuple(SCORES), "hidden": HIDDEN, "few": FEW}[part]
+    sets: Sequence[str] = {"scores": tuple(SCORES), "hidden": tuple(HIDDEN), "few": FEW}[part]
     sets = ("sample",) if given.quick else [name for name in sets if given.only in (None, name)]
     for name in sets:
         try:

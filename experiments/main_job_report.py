@@ -11,6 +11,12 @@ import numpy as np
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 
+SCORES = {"trec-6": (0, 1, 2), "isear": (0, 1, 2), "goemotions-ekman": (0,), "semeval2018-ec": (0,)}
+"""Data sets and seeds."""
+HIDDEN = {"isear": 7, "trec-6": 6}
+"""Data sets and how many classes are hidden in turn."""
+FEW = ("trec-6", "isear")
+DRAWS = 5
 FLOORS = {"trec-6": 0.970, "isear": 0.685, "goemotions-ekman": 0.725}
 LOWER_AT_MOST = {"isear": 0.02, "trec-6": 0.006}
 
@@ -51,12 +57,29 @@ def text(results: Path, schedules: str = "") -> str:
     machines = sorted({str(result["machine"]) for result in found})
     parts = [
         INTRO.format(machine="; ".join(machines)),
+        _missing(by_kind) if any(result["data"] in SCORES for result in found) else "",
         _scores(by_kind["scores"]),
         _hidden(by_kind["hidden"], by_kind["scores"]),
         _few(by_kind["few"]),
         schedules,
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _missing(by_kind: dict[str, list[dict[str, Any]]]) -> str:
+    """Which runs there is no result of; empty when all are there."""
+    wanted = {
+        "scores": {name: len(seeds) for name, seeds in SCORES.items()},
+        "hidden": HIDDEN,
+        "few": dict.fromkeys(FEW, DRAWS),
+    }
+    lines = []
+    for kind, sets in wanted.items():
+        there = {name: len(rows) for name, rows in _by_data(by_kind[kind]).items()}
+        gaps = [f"{name} ({there.get(name, 0)} of {count} runs)" for name, count in sets.items()
+                if there.get(name, 0) < count]  # fmt: skip
+        lines += [f"{kind}: {', '.join(gaps)}"] if gaps else []
+    return f"Not run to the end with the recipe as it stands: {'; '.join(lines)}.\n" if lines else ""
 
 
 def _by_data(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
