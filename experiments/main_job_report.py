@@ -20,9 +20,9 @@ DRAWS = 5
 FLOORS = {"trec-6": 0.970, "isear": 0.685, "goemotions-ekman": 0.725}
 LOWER_AT_MOST = {"isear": 0.02, "trec-6": 0.006}
 
-PUBLISHED = """Published, with far larger encoders: KNN-EC with bert-base reaches a macro-F1 of 0.727 on goemotions-
-ekman and of 0.695 on isear, on another split (its Table 3); the common-space paper's Model-3.3 with BERT reaches a
-micro-F1 of 0.706, a macro-F1 of 0.580 and a Jaccard accuracy of 0.586 on semeval2018-ec.
+PUBLISHED = """Published, with far larger encoders: KNN-EC with bert-base reaches a macro-F1 of 0.727 on
+goemotions-ekman and of 0.695 on isear, on another split (its Table 3); the common-space paper's Model-3.3 with BERT
+reaches a micro-F1 of 0.706, a macro-F1 of 0.580 and a Jaccard accuracy of 0.586 on semeval2018-ec.
 """
 
 INTRO = """# Results
