@@ -60,12 +60,14 @@ def afresh(fitted: Path, folder: Path, examples: list[Example]) -> Model:
 
 
 def assert_alike(found: Prediction, expected: Prediction) -> None:
-    """The same answer for the same reasons; ids differ, in one order."""
+    """The same answer for the same reasons; ids differ, in one order. Embeddings made in another batch are close."""
     for mine, theirs in ((found.scores, expected.scores), (found.head, expected.head), (found.vote, expected.vote)):
-        assert dict(mine) == pytest.approx(dict(theirs), abs=1e-9)
+        assert dict(mine) == pytest.approx(dict(theirs), abs=1e-5)
     assert [(n.text, n.labels) for n in found.neighbours] == [(n.text, n.labels) for n in expected.neighbours]
     np.testing.assert_allclose(
-        [(n.distance, n.weight) for n in found.neighbours], [(n.distance, n.weight) for n in expected.neighbours]
+        [(n.distance, n.weight) for n in found.neighbours],
+        [(n.distance, n.weight) for n in expected.neighbours],
+        atol=1e-4,
     )
     assert found.labels == expected.labels
 
@@ -248,7 +250,7 @@ def test_what_made_an_answer_change(model: Model) -> None:
             effect -= sum(shares.get(label, 0) - was[label] for label in new - old)
             named = {cause.id: cause for cause in answer.causes}
             if number in named:
-                assert named[number].effect == pytest.approx(effect, abs=1e-9)
+                assert named[number].effect == pytest.approx(effect, abs=1e-5)
                 assert named[number].alone == (set(now.labels) == old)
             else:
                 assert effect <= 1e-4
