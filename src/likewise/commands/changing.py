@@ -136,7 +136,7 @@ def forget(model: str, ids: tuple[int, ...], by: str | None, note: str | None, a
     with open_model(model) as opened:
         before = opened.examples(ids=ids)
         change = opened.forget(ids, by=by, note=note)
-    _tell(change, f"Forgot {counted(len(before), 'example')}", before, None, as_json)
+    tell(change, f"Forgot {counted(len(before), 'example')}", before, None, as_json)
 
 
 @click.command(cls=Command, short_help="Correct the labels of examples.")
@@ -185,7 +185,7 @@ def relabel(
         before = opened.examples(ids=ids)
         change = opened.relabel(ids, label_sets, by=by, note=note)
         after = opened.examples(ids=ids)
-    _tell(change, f"Relabelled {counted(len(before), 'example')}", before, after, as_json)
+    tell(change, f"Relabelled {counted(len(before), 'example')}", before, after, as_json)
 
 
 def _corrections(
@@ -234,7 +234,7 @@ def rename_label(model: str, old: str, new: str, by: str | None, note: str | Non
     """Give a label another name, one that is not in use (merge-labels joins two)."""
     with open_model(model) as opened:
         change = opened.rename_label(old, new, by=by, note=note)
-    _tell(change, f"Renamed {old!r} to {new!r} on {counted(len(change.ids), 'example')}", (), None, as_json)
+    tell(change, f"Renamed {old!r} to {new!r} on {counted(len(change.ids), 'example')}", (), None, as_json)
 
 
 @click.command("merge-labels", cls=Command, short_help="Make one label of several.")
@@ -249,10 +249,10 @@ def merge_labels(model: str, olds: tuple[str, ...], into: str, by: str | None, n
     with open_model(model) as opened:
         change = opened.merge_labels(olds, into, by=by, note=note)
     merged = ", ".join(repr(old) for old in olds)
-    _tell(change, f"Merged {merged} into {into!r} on {counted(len(change.ids), 'example')}", (), None, as_json)
+    tell(change, f"Merged {merged} into {into!r} on {counted(len(change.ids), 'example')}", (), None, as_json)
 
 
-def _tell(change: Change, done: str, before: Sequence[Example], after: Sequence[Example] | None, as_json: bool) -> None:
+def tell(change: Change, done: str, before: Sequence[Example], after: Sequence[Example] | None, as_json: bool) -> None:
     """The change as JSON, or in words with the examples it touched (`after`: as they are now)."""
     if as_json:
         print_json({"ids": list(change.ids), "revision": change.revision, "updated": change.updated})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from likewise.commands.changing import tell
 from likewise.commands.options import (
     Command,
     column_options,
@@ -73,16 +74,12 @@ def revert(model: str, revision: str, by: str | None, note: str | None, as_json:
     """
     with open_model(model) as opened:
         change = opened.revert(revision, by=by, note=note)
-    if as_json:
-        print_json({"ids": list(change.ids), "revision": change.revision, "updated": change.updated})
-    elif change.ids:
-        click.echo(
-            f"Reverted to revision {revision}: {counted(len(change.ids), 'example')} changed. "
-            f"Revision: {change.revision}."
-        )
+    done = f"Reverted to revision {revision}: {counted(len(change.ids), 'example')} changed"
+    if not change.ids:
+        done = f"Nothing has changed since revision {revision}"
+    tell(change, done, (), None, as_json)
+    if change.ids and not as_json:
         click.echo(f"{'Id' if len(change.ids) == 1 else 'Ids'}: {ranges(change.ids)}.")
-    else:
-        click.echo(f"Nothing has changed since revision {revision}. Revision: {change.revision}.")
 
 
 @click.command(cls=Command, short_help="Show what changed between two revisions.")
@@ -113,8 +110,8 @@ def diff(
     if file is None and rejects is not None:
         raise click.UsageError("--skip-invalid belongs to --input")
     with open_model(model) as opened:
+        found = opened.diff(first, second)
         if file is None:
-            found = opened.diff(first, second)
             if as_json:
                 print_json(*map(_difference, found))
             else:
@@ -122,7 +119,6 @@ def diff(
 
                 stdout().print(difference_table(found))
             return
-        opened.diff(first, second)  # a mistake in the revisions before one in the file
         texts = _texts(file, columns_from(text_column, None, None, separator), rejects)
         shown = progress()
         shown.stage("Undoing changes one by one")
@@ -130,12 +126,12 @@ def diff(
             answers = opened.diff_answers(texts, first, second, shown.update)
         finally:
             shown.done()
-        known = {example.id: example for at in (first, second) for example in _causes(opened, at, answers)}
     if as_json:
         print_json(*map(_answer, answers))
         return
     from likewise.rendering import changed_answers, stdout
 
+    known = {difference.id: example for difference in found if (example := difference.after or difference.before)}
     stdout().print(changed_answers(answers, known, len(texts)))
 
 
@@ -155,12 +151,6 @@ def _texts(file: str, columns: Columns, rejects: str | None) -> list[str]:
     if not texts:
         raise DataError(f"{file}: found no rows, expected texts")
     return texts
-
-
-def _causes(model: Model, at: str, answers: list[ChangedAnswer]) -> list[Example]:
-    """The examples that are named as causes, as they stood at a revision."""
-    with model.as_of(at) as past:
-        return past.examples(ids=sorted({cause.id for answer in answers for cause in answer.causes}))
 
 
 def _answer(answer: ChangedAnswer) -> dict[str, Any]:
