@@ -191,3 +191,28 @@ def test_a_copy_has_its_share_of_the_vote() -> None:
         assert vote_weights(distances, temperature)[0, 0] == pytest.approx(share)
     assert copy_temperature(1.7, 1, 0.5) == np.inf  # one neighbour has the whole vote at any temperature
     assert copy_temperature(0.0, 10, 0.8) == np.inf  # all at the same place: nothing to tell apart
+
+
+@pytest.mark.parametrize("n", [18, 40, 90])
+def test_keys_have_far_fewer_dimensions_than_there_are_rows(n: int) -> None:
+    asked: list[int] = []
+
+    def spy(keys: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(keys.shape[1])
+        return nearest(keys, queries, k)
+
+    tune([World("single", dimension=200).fold(n)], "single", "macro_f1", spy)
+    assert asked == [200, *(dimensions for dimensions in (8, 16, 32, 64, 128) if dimensions <= n / 2)]
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_both_voices_speak_unless_the_rows_clearly_say_otherwise(task: Task) -> None:
+    assert tune([World(task, noise=0.01).fold()], task, "macro_f1", nearest).lambda_ == pytest.approx(0.3)
+    rng = np.random.default_rng(0)
+    # Two rings, one in the other: no line between them, and neighbours that are all of one kind.
+    label_sets = [(("inner", "outer")[i % 2],) for i in range(400)]
+    angles, radius = rng.random(400) * 2 * np.pi, np.where(np.arange(400) % 2, 3.0, 1.0)
+    rings = (np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None]).astype(np.float32)
+    told = tune([Fold(rings[:300], label_sets[:300], rings[300:], label_sets[300:])], task, "macro_f1", nearest)
+    assert told.lambda_ > 0.3
+    assert told.scores["blend"] > told.scores["head"] + 0.2

@@ -8,7 +8,8 @@ one chosen to vote well, and on new texts their mixture is worse too.
 
 Among hundreds of settings the best one on a few hundred held-out rows is best by luck as much as by merit. So the
 measure does not decide alone: of all settings whose measure cannot be told from the best (within `SLACK` standard
-errors), the one that gives the held-out truth the highest likelihood is taken.
+errors), the one that gives the held-out truth the highest likelihood is taken; of several lambdas, the one nearest to
+`USUAL_LAMBDA`, so that both voices speak unless the held-out rows clearly say otherwise.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ COPY_SHARES = (0.5, 0.8, 0.95)
 """Votes are as sharp as this: a text's own copy, once taught, has at least half of the vote against k - 1 others at
 the distance that neighbours usually have. A majority vote would drown a correction in the texts around it."""
 LAMBDAS = tuple(float(share) for share in np.linspace(0.0, 1.0, 11))
+USUAL_LAMBDA = 0.3
+ROWS_A_DIMENSION = 2
+"""Whitening to n dimensions takes at least this many rows for each: with about as many dimensions as rows all keys lie
+equally far apart, and how the next whitening will order them cannot be foreseen."""
 TEMPERATURES = tuple(np.geomspace(0.25, 512.0, 45))
 ABSENT = -np.inf  # the logit of a label that a fold has no example of
 FLOOR = 1e-6  # a probability below this counts as this in a likelihood
@@ -122,7 +127,8 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) ->
     head = problem.likeliest(list(_heads(problem, whitenings)), lambda head: head.probabilities)
     voting = problem.likeliest(list(_votes(problem, whitenings, search)), _Vote.probabilities)
     voted = voting.probabilities()
-    lambda_ = problem.likeliest(LAMBDAS, lambda share: blend(voted, head.probabilities, share, task))
+    shares = problem.near_best(LAMBDAS, lambda share: blend(voted, head.probabilities, share, task))
+    lambda_ = min(shares, key=lambda share: abs(share - USUAL_LAMBDA))
     probabilities = blend(voted, head.probabilities, lambda_, task)
     tuned = Tuned(voting.dimensions, voting.k, voting.temperature, lambda_, head.settings, measure=measure)
     if task == "multi":
@@ -184,11 +190,15 @@ class _Problem:
         share = min(max(abs(best), 0.01), 0.99)
         return SLACK * float(np.sqrt(share * (1 - share) / max(len(self.truth), 1)))
 
+    def near_best(self, candidates: Sequence[T], probabilities: Callable[[T], Matrix]) -> list[T]:
+        """Those candidates whose measure cannot be told from the best."""
+        scores = np.array([self.score(probabilities(candidate)) for candidate in candidates])
+        return [candidates[i] for i in np.flatnonzero(scores >= scores.max() - self.slack(scores.max())).tolist()]
+
     def likeliest(self, candidates: Sequence[T], probabilities: Callable[[T], Matrix]) -> T:
         """The candidate that gives the truth the highest likelihood, of those whose measure is near the best."""
-        scores = np.array([self.score(probabilities(candidate)) for candidate in candidates])
-        near = np.flatnonzero(scores >= scores.max() - self.slack(scores.max())).tolist()
-        return candidates[max(near, key=lambda i: (self.likelihood(probabilities(candidates[i])), -i))]
+        near = self.near_best(candidates, probabilities)
+        return near[int(np.argmax([self.likelihood(probabilities(candidate)) for candidate in near]))]
 
 
 def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
@@ -234,7 +244,7 @@ def _votes(problem: _Problem, whitenings: list[Whitening], search: Search) -> It
     ks = sorted({min(k, smallest) for k in KS})
     widest = min(whitening.dimension for whitening in whitenings)
     coded = [_coded(problem, fold.label_sets) for fold in problem.folds]
-    for dimensions in sorted({None if n is None else min(n, widest) for n in DIMENSIONS}, key=lambda n: n or 0):
+    for dimensions in [n for n in DIMENSIONS if n is None or n <= min(widest, smallest // ROWS_A_DIMENSION)]:
         found = []
         for fold, whitening, (codes, membership) in zip(problem.folds, whitenings, coded, strict=True):
             to_key = no_whitening(len(whitening.mean)) if dimensions is None else whitening.first(dimensions)
