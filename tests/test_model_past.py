@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -72,6 +74,16 @@ def assert_alike(found: Prediction, expected: Prediction) -> None:
     assert found.labels == expected.labels
 
 
+def erased(model: Model) -> set[int]:
+    """The ids that were erased."""
+    found = set()
+    with contextlib.suppress(ExampleError):  # past the last id that was given
+        for number in itertools.count(1):
+            if model.history_of(number)[0].text is None:
+                found.add(number)
+    return found
+
+
 one_change = st.one_of(
     st.tuples(st.just("teach"), st.sampled_from(NEW), st.sampled_from(LABELS)),
     st.tuples(st.just("forget"), st.integers(1, 42)),
@@ -79,6 +91,7 @@ one_change = st.one_of(
     st.tuples(st.just("rename_label"), st.sampled_from(LABELS), st.sampled_from([*LABELS, "other"])),
     st.tuples(st.just("merge_labels"), st.sampled_from(LABELS), st.sampled_from([*LABELS, "other"])),
     st.tuples(st.just("revert"), st.integers(1, 6)),
+    st.tuples(st.just("erase"), st.integers(1, 42)),
 )
 
 
@@ -98,6 +111,8 @@ def test_the_model_at_any_revision_is_one_made_of_the_examples_of_then(
                 continue  # what the sequence asks for is not always possible
             then[model.revision] = model.examples()
         revision = data.draw(st.sampled_from(sorted(then)))
+        gone = erased(model)
+        then = {at: [example for example in examples if example.id not in gone] for at, examples in then.items()}
         with model.as_of(revision) as past, afresh(fitted, folder / "afresh", then[revision]) as fresh:
             assert past.examples() == then[revision]
             assert (past.revision, past.labels) == (revision, fresh.labels)

@@ -50,6 +50,12 @@ class Answering:
             with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
                 layout.snapshot.unlink(missing_ok=True)
 
+    def reread_decision(self) -> None:
+        """Take over the tuned values as they are in the directory now, and make the state afresh."""
+        with self.lock:
+            self.decision = read_decision(self._layout, self._manifest.generation)
+            self._state = self._fresh_state()
+
     def _fresh_state(self) -> State:
         return State(self.decision, self._manifest.task, self.fingerprint, self._manifest.generation)
 
@@ -111,11 +117,16 @@ class Answering:
     def predictions(self, texts: list[str], cite: int) -> Iterator[Prediction]:
         """Predictions, each citing at most `cite` examples."""
         for block, voices, revision in self.answers(texts):
-            yield from self._predictions(block, voices, revision, cite)
+            cited = self._ledger.texts_of(np.unique(voices.hits.ids[:, :cite]).tolist(), at=revision)
+            if not np.isin(voices.hits.ids[:, :cite], list(cited)).all() and self._ledger.erased(self._state.seen):
+                yield from self.predictions(block, cite)  # one that was to be cited was erased a moment ago
+            else:
+                yield from self._predictions(block, voices, revision, cited, cite)
 
-    def _predictions(self, texts: list[str], voices: Voices, revision: int, cite: int) -> Iterator[Prediction]:
+    def _predictions(
+        self, texts: list[str], voices: Voices, revision: int, cited: dict[int, str], cite: int
+    ) -> Iterator[Prediction]:
         ids = voices.hits.ids[:, :cite]
-        cited = self._ledger.texts_of(np.unique(ids).tolist(), at=revision)
         decided = self.decide(voices, voices.blend)
         for row, text in enumerate(texts):
             scores = _ranked(voices.labels, voices.blend[row])
@@ -168,6 +179,8 @@ class Answering:
         with self.lock:
             writable = self.at is None and not self._ledger.read_only
             if writable and self._state.unsaved > max(FEW_CHANGES, len(self._state) // 20):
+                if self._ledger.erased(self._state.seen):  # a state of before must not come back to the disk
+                    self._state.follow(self._ledger)
                 self._state.write(self._layout.snapshot)
 
 

@@ -17,8 +17,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -183,14 +183,38 @@ def write_generation(
     making = final.with_name(f".{final.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
     shutil.copytree(encoder, making / "encoder")
-    arrays, header = _decision_arrays(decision)
-    save_file(arrays, making / "decision.safetensors", metadata={"decision": json.dumps(header)})
+    _write_decision(making / "decision.safetensors", decision)
     write_json(making / "info.json", info)
-    files = sorted(path for path in making.rglob("*") if path.is_file())
-    write_json(making / "checksums.json", {str(path.relative_to(making)): digest(path) for path in files})
+    _write_checksums(making)
     sync_all(making)
     making.rename(final)
     sync(final.parent)
+
+
+def generations(layout: Layout) -> list[int]:
+    """The numbers of the generations that are there."""
+    return sorted(int(path.name) for path in layout.generation(0).parent.glob("[0-9]*") if path.name.isdecimal())
+
+
+def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
+    """Take all labels but the known ones out of a generation's tuned values: the one change that it ever undergoes."""
+    decision = read_decision(layout, number)
+    tuned, head = decision.tuned, decision.tuned.head
+    if {*tuned.thresholds, *head.maps} <= set(known):
+        return
+    head = replace(head, maps={label: its for label, its in head.maps.items() if label in known})
+    thresholds = {label: its for label, its in tuned.thresholds.items() if label in known}
+    beside = layout.decision(number).with_name(f".decision.{os.getpid()}")
+    _write_decision(beside, replace(decision, tuned=replace(tuned, head=head, thresholds=thresholds)))
+    sync(beside)
+    beside.replace(layout.decision(number))
+    _write_checksums(layout.generation(number))
+
+
+def _write_checksums(folder: Path) -> None:
+    path = folder / "checksums.json"
+    files = sorted(one for one in folder.rglob("*") if one.is_file() and one != path)
+    write_json(path, {str(one.relative_to(folder)): digest(one) for one in files})
 
 
 def digest(path: Path) -> str:
@@ -199,14 +223,14 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _decision_arrays(decision: Decision) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+def _write_decision(path: Path, decision: Decision) -> None:
     arrays = {"mean": decision.whitening.mean}
     if decision.whitening.matrix is not None:
         arrays["matrix"] = decision.whitening.matrix
     header = asdict(decision.tuned)
     if math.isinf(decision.tuned.temperature):
         header["temperature"] = None  # JSON has no infinity
-    return arrays, header
+    save_file(arrays, path, metadata={"decision": json.dumps(header)})
 
 
 def read_decision(layout: Layout, number: int) -> Decision:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from likewise.bundle import Manifest
+from likewise.bundle import Layout, Manifest, write_atomically
 from likewise.decision.tuning import Tuned
+
+
+def write_card(layout: Layout, manifest: Manifest, tuned: Tuned, labels: Mapping[str, int]) -> None:
+    """Write the card into a model directory."""
+    write_atomically(layout.card, model_card(manifest, tuned, labels).encode())
 
 
 def model_card(manifest: Manifest, tuned: Tuned, labels: Mapping[str, int]) -> str:

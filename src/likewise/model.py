@@ -19,15 +19,17 @@ import numpy as np
 
 from likewise.answering import Answering
 from likewise.bundle import Layout, Manifest, copy_tree, read_manifest, refuse_taken, sync, sync_all, write_manifest
-from likewise.card import model_card
+from likewise.card import write_card
 from likewise.comparing import changed_answers
 from likewise.datastore.ledger import Ledger, NewExample
+from likewise.erasing import erase
 from likewise.errors import LedgerReadOnly, UsageError
 from likewise.settings import Settings
 from likewise.types import (
     Change,
     ChangedAnswer,
     Difference,
+    Erasure,
     Example,
     ExampleVersion,
     OnConflict,
@@ -269,6 +271,16 @@ class Model:
         """
         return self._writable.revert(self._revision_of(when), by=who(by), note=note)
 
+    def erase(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Erasure:
+        """Take examples out for good, out of the past as well, and out of every file of the directory.
+
+        The history keeps that they were erased, when and by whom. `likewise.erasing.BEYOND` says what it cannot reach;
+        `shared` in what comes back names other examples that have the same text. ExampleError for an id that is
+        unknown or was erased; LedgerBusy or LedgerError where it could not be completed: the same call completes it.
+        """
+        ledger = self._writable
+        return erase(self._layout, self._manifest, ledger, self._answering, check_ids(ids), who(by), note)
+
     def diff(self, first: int | str | datetime, second: int | str | datetime) -> list[Difference]:
         """The examples that are not at `second` what they were at `first`, by id."""
         start, end = self._revision_of(first), self._revision_of(second)
@@ -363,9 +375,7 @@ class Model:
         copy_tree(source.generation(number), layout.generation(number), copy)
         self._ledger.copy_to(layout.datastore)
         self._answering.write_snapshot(layout)
-        layout.card.write_text(
-            model_card(self._manifest, self._answering.decision.tuned, self.labels), encoding="utf-8"
-        )
+        write_card(layout, self._manifest, self._answering.decision.tuned, self.labels)
         write_manifest(layout, self._manifest)
 
     def close(self) -> None:

@@ -174,8 +174,9 @@ def life_table(versions: Sequence[ExampleVersion]) -> Table:
     table = _past_table("revision", "when (UTC)", "what", "by", "labels", last="text and note")
     for version, earlier in zip(versions, [*versions[1:], None], strict=True):
         change = version.change
-        labels = Text("forgotten", style="dim") if version.labels is None else Text(_joined(version.labels))
-        text = "" if earlier and earlier.text == version.text else _shortened(version.text, 200)
+        gone = "erased" if version.text is None else "forgotten"
+        labels = Text(gone, style="dim") if version.labels is None else Text(_joined(version.labels))
+        text = "" if earlier and earlier.text == version.text else _shortened(version.text or "", 200)
         note = f"({plain(change.note)})" if change.note else ""
         cells = (Text(_moment(change.at)), Text(change.action), Text(plain(change.by or "")), labels)
         table.add_row(str(change.revision), *cells, Text(" ".join(filter(None, (text, note)))))

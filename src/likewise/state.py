@@ -25,6 +25,7 @@ from likewise.decision.blend import blend
 from likewise.decision.head import LinearHead, make_head
 from likewise.decision.statistics import Statistics
 from likewise.decision.vote import vote, vote_weights
+from likewise.errors import ModelDamaged
 from likewise.types import Task
 
 Matrix = NDArray[np.float64]
@@ -51,13 +52,18 @@ class State:
         self.task: Task = task
         self.fingerprint = fingerprint
         self.generation = generation
-        self.revision = 0
-        self.unsaved = 0  # examples taken in since the last snapshot
         self._decision = decision
         self._tuned = decision.tuned
         self._key_map = decision.whitening.first(decision.tuned.dimensions)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Hold nothing."""
+        self.revision = 0
+        self.seen = 0  # the ledger's last revision when it was last followed: later than `revision` for a past state
+        self.unsaved = 0  # examples taken in since the last snapshot
         self._index = Index(self._key_map.dimension)
-        self._statistics = Statistics(len(decision.whitening.mean))
+        self._statistics = Statistics(len(self._decision.whitening.mean))
         self._held: dict[int, int] = {}  # example id -> text id: whose embedding the statistics took in
         self._sets: list[tuple[str, ...]] = []  # code -> label set
         self._codes: dict[tuple[str, ...], int] = {}
@@ -74,9 +80,25 @@ class State:
         return self._statistics.labels
 
     def follow(self, ledger: Ledger, upto: int | None = None) -> None:
-        """Take in what changed since this state's revision; with `upto`, go to that revision, forwards or back."""
-        if self.revision == (ledger.revision() if upto is None else upto):
+        """Take in what changed since this state's revision; with `upto`, go to that revision, forwards or back.
+
+        After an erasure everything is made afresh: what left cannot be taken out again, its embedding is gone.
+        """
+        last = ledger.revision()
+        if (self.seen, self.revision) == (last, last if upto is None else upto):
             return
+        if ledger.erased(self.seen):
+            self._clear()
+        try:
+            self._catch_up(ledger, upto)
+        except ModelDamaged:
+            if not ledger.erased(last):
+                raise
+            self._clear()  # an erasure came between
+            return self.follow(ledger, upto)
+        self.seen = max(last, self.revision)
+
+    def _catch_up(self, ledger: Ledger, upto: int | None) -> None:
         revision, deltas = ledger.changes(self.revision, upto)
         for start in range(0, len(deltas), CHUNK):
             self.take(deltas[start : start + CHUNK], ledger)
@@ -205,5 +227,6 @@ class State:
             return False  # derived: what cannot be used is made again from the ledger
         self._index, self._statistics, self._held, self._of = index, statistics, held, of
         self._sets, self._codes = sets, {labels: code for code, labels in enumerate(sets)}
-        self.revision, self.unsaved, self._head, self._membership = revision, 0, None, None
+        self.revision = self.seen = revision
+        self.unsaved, self._head, self._membership = 0, None, None
         return True

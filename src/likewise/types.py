@@ -46,10 +46,10 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class ExampleVersion:
-    """What one change made of an example; `labels` is None where it was forgotten."""
+    """What one change made of an example; `labels` is None where it was forgotten, `text` too where it was erased."""
 
     change: Revision
-    text: str
+    text: str | None
     labels: tuple[str, ...] | None
     ref: str | None = None
     source: str | None = None
@@ -78,6 +78,18 @@ class Change:
     updated: int = 0
     known: int = 0
     kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure did. `ids` were erased; `shared` are other examples that have, or once had, one of their texts.
+
+    Those keep it: erase them too where the text itself must go.
+    """
+
+    revision: int
+    ids: tuple[int, ...]
+    shared: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

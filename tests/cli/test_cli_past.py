@@ -121,3 +121,18 @@ def test_an_export_goes_to_standard_output_or_to_a_file_that_can_hold_it(likewis
     assert len(likewise("export", changed, "-").json_lines()) == 60
     likewise("export", changed, tmp_path / "out.csv").refused("'.csv'", "expected one of .jsonl")
     assert list(tmp_path.glob("out*")) == []
+
+
+def test_erase_says_what_it_cannot_reach(likewise, changed):
+    twin = likewise("teach", changed, NOVEL[0], "--label", "praise", "--json").json()["ids"][0]
+    done = likewise("erase", changed, "61", "7", "--by", "eve", "--json").json()
+    assert (done["ids"], done["shared"], done["revision"]) == ([7, 61], [twin], 6)
+    assert any("weights" in sentence for sentence in done["not_reached"])
+    shown = likewise("erase", changed, str(twin))
+    assert "Erased 1 example. Revision: 7." in shown.out
+    assert "backups" in shown.out
+    assert likewise("history", changed, "--limit", "2", "--json").json_lines()[1]["by"] == "eve"
+    assert "erased" in likewise("history", changed, "--example", "61").out
+    assert "cancel" not in likewise("history", changed, "--example", "61").out
+    likewise("erase", changed, "61").refused("example 61 was erased already")
+    likewise("erase", changed, "99").refused("no example 99")

@@ -1,7 +1,8 @@
-"""Commands about what a model knew and when: history, diff, revert, export."""
+"""Commands about what a model knew and when: history, diff, revert, erase, export."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -80,6 +81,39 @@ def revert(model: str, revision: str, by: str | None, note: str | None, as_json:
     tell(change, done, (), None, as_json)
     if change.ids and not as_json:
         click.echo(f"{'Id' if len(change.ids) == 1 else 'Ids'}: {ranges(change.ids)}.")
+
+
+@click.command(cls=Command, short_help="Take examples out for good.")
+@model_argument
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=int)
+@click.option("--yes", is_flag=True, help="Do not ask on a terminal whether it is meant.")
+@record_options
+@settings_options("lock_timeout")
+@json_option
+def erase(model: str, ids: tuple[int, ...], yes: bool, by: str | None, note: str | None, as_json: bool) -> None:
+    """Take examples out for good: text, labels, ref and embedding leave every file of MODEL, the past included.
+
+    The history keeps that they were erased, when and by whom. This cannot be undone; `forget` can.
+    """
+    from likewise.erasing import BEYOND
+
+    with open_model(model) as opened:
+        if not yes and sys.stdin.isatty():
+            click.confirm(f"Erase {counted(len(set(ids)), 'example')} for good?", abort=True, err=True)
+        erasure = opened.erase(ids, by=by, note=note)
+    if as_json:
+        print_json({**asdict(erasure), "not_reached": BEYOND})
+        return
+    click.echo(f"Erased {counted(len(erasure.ids), 'example')}. Revision: {erasure.revision}.")
+    if erasure.shared:
+        many = len(erasure.shared) > 1
+        click.echo(
+            f"The same text is also {'examples' if many else 'example'} {ranges(erasure.shared)}, "
+            f"which {'keep' if many else 'keeps'} it; erase {'them' if many else 'it'} too if it must go."
+        )
+    click.echo("Not reached:")
+    for one in BEYOND:
+        click.echo(f"- {one}")
 
 
 @click.command(cls=Command, short_help="Show what changed between two revisions.")

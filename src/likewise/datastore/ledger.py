@@ -25,7 +25,7 @@ from likewise.datastore import ledger_reading as reading
 from likewise.datastore.ledger_checks import digest_of, findings
 from likewise.datastore.ledger_reading import Delta, Version
 from likewise.datastore.ledger_sqlite import SqliteStore
-from likewise.datastore.ledger_writing import exchange, id_of, record, required, revert, write_taught
+from likewise.datastore.ledger_writing import complete, erase, exchange, id_of, record, required, revert, write_taught
 from likewise.datastore.schema import SCHEMA_VERSION, meta, metadata
 from likewise.datastore.teaching import Slot, State, Teaching
 from likewise.errors import (
@@ -41,7 +41,7 @@ from likewise.errors import (
     UsageError,
     suggestion,
 )
-from likewise.types import Change, Example, ExampleVersion, OnConflict, Revision, Task
+from likewise.types import Change, Erasure, Example, ExampleVersion, OnConflict, Revision, Task
 
 __all__ = ["Delta", "Ledger", "NewExample"]
 
@@ -247,7 +247,38 @@ class Ledger:
                 raise UsageError(f"revision {target}: found none of that number, expected 0 to {last}; see the history")
             return revert(connection, target, by, note)
 
+    def erase(self, ids: Iterable[int], *, by: str | None = None, note: str | None = None) -> Erasure:
+        """Take all that examples ever were out of the tables; the history keeps that they were erased.
+
+        `scrub` then rewrites the files, and `complete` ends the erasure; until then `erasing` tells of it, and erasing
+        the same examples anew is no error. Raises ExampleError for an id that is unknown, or erased before.
+        """
+        listed = [int(number) for number in ids]
+        with self._store.write() as connection:
+            return erase(connection, listed, by, note)
+
+    def scrub(self) -> None:
+        """Rewrite the files, so that they hold nothing of what was deleted. LedgerBusy while others read."""
+        self._store.scrub()
+
+    def complete(self) -> None:
+        """Record that an erasure has left every file."""
+        with self._store.write() as connection:
+            complete(connection)
+
     # Reading
+
+    def erasing(self) -> int | None:
+        """The revision of an erasure that was not completed."""
+        return self._store.read(reading.erasing)
+
+    def erased(self, after: int) -> bool:
+        """Whether examples were erased after a revision."""
+        return self._store.read(lambda connection: reading.erased(connection, after))
+
+    def labels_ever(self) -> set[str]:
+        """Every label that an example has or once had, minus what was erased."""
+        return self._store.read(reading.labels_ever)
 
     def revision(self) -> int:
         """The number of the last change; 0 when there is none. Takes microseconds."""

@@ -8,7 +8,7 @@ from itertools import islice
 
 from sqlalchemy import Connection, exists, func, select
 
-from likewise.datastore.ledger_reading import LIVE, VECTOR, label_reader, labels_as_stored
+from likewise.datastore.ledger_reading import LIVE, VECTOR, erasing, label_reader, labels_as_stored
 from likewise.datastore.schema import embeddings, examples, revisions, texts, versions
 from likewise.errors import ModelDamaged
 from likewise.types import Task
@@ -28,6 +28,7 @@ def findings(connection: Connection, task: Task, fingerprint: str | None) -> lis
         _stray_versions(connection),
         _stray_examples(connection),
         _altered_texts(connection),
+        _half_erased(connection),
         _labels(connection, task),
         _shared_refs(connection),
         _wrong_lengths(connection),
@@ -81,6 +82,17 @@ def _altered_texts(connection: Connection) -> Iterator[str]:
     for number, text, digest in connection.execute(statement):
         if digest_of(text) != digest:
             yield f"text {number} is not the one that was written: its SHA-256 is not {digest}"
+
+
+def _half_erased(connection: Connection) -> Iterator[str]:
+    if (revision := erasing(connection)) is not None:
+        yield f"the erasure of revision {revision} was interrupted: erase the same examples again to complete it"
+    bare = versions.c.text_id.is_(None) & versions.c.labels.is_not(None)
+    for number, at in connection.execute(select(versions.c.example_id, versions.c.revision).where(bare)):
+        yield f"example {number} has labels and no text at revision {at}"
+    used = exists().where(versions.c.text_id == texts.c.id)
+    for number in connection.execute(select(texts.c.id).where(~used)).scalars():
+        yield f"text {number} belongs to no example"
 
 
 def _labels(connection: Connection, task: Task) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, exists, func, select
 
-from likewise.datastore.schema import embeddings, revisions, texts, versions
+from likewise.datastore.schema import ERASING, embeddings, meta, revisions, texts, versions
 from likewise.errors import ModelDamaged
 from likewise.types import Example, ExampleVersion, Revision
 
@@ -95,7 +95,7 @@ def chunks(items: Iterable[_Item], size: int = _CHUNK) -> Iterator[list[_Item]]:
         yield chunk
 
 
-def _possible(ids: Iterable[int]) -> list[int]:
+def possible(ids: Iterable[int]) -> list[int]:
     """The ids that a database can hold, ascending, each once."""
     return sorted({number for number in ids if 0 < number <= _GREATEST})
 
@@ -127,8 +127,23 @@ def last_revision(connection: Connection) -> int:
     return connection.execute(select(func.max(revisions.c.revision))).scalar_one() or 0
 
 
+def erased(connection: Connection, after: int) -> bool:
+    """Whether examples were erased after a revision."""
+    statement = select(revisions.c.revision).where(revisions.c.revision > after, revisions.c.action == "erased")
+    return connection.execute(statement.limit(1)).first() is not None
+
+
+def erasing(connection: Connection) -> int | None:
+    """The revision of an erasure that was not completed."""
+    found = connection.execute(select(meta.c.value).where(meta.c.key == ERASING)).scalar()
+    return None if found is None else int(found)
+
+
 def latest_versions(connection: Connection, ids: Iterable[int], at: int = _GREATEST) -> dict[int, Version]:
-    """The latest versions (up to a revision) of these examples, also of forgotten ones; unknown ids are left out."""
+    """The latest versions (up to a revision) of these examples, also of forgotten ones.
+
+    Unknown ids are left out, and those of examples that were erased.
+    """
     read = label_reader()
     columns = (
         versions.c.example_id,
@@ -140,7 +155,7 @@ def latest_versions(connection: Connection, ids: Iterable[int], at: int = _GREAT
     )
     statement = select(*columns).join_from(versions, texts).where(NEWEST)
     found: dict[int, Version] = {}
-    for chunk in chunks(_possible(ids)):
+    for chunk in chunks(possible(ids)):
         for row in connection.execute(statement.where(versions.c.example_id.in_(chunk)), {"at": at}):
             number, text_id, digest, stored, ref, source = row
             labels = None if stored is None else read(stored)
@@ -245,7 +260,7 @@ def find_examples(
         # The exact test follows below; this one leaves out most of the rest.
         statement = statement.where(versions.c.labels.contains(json.dumps(label, ensure_ascii=False), autoescape=True))
     statements: Iterable[Select[Any]] = (
-        [statement] if ids is None else (statement.where(number.in_(chunk)) for chunk in chunks(_possible(ids)))
+        [statement] if ids is None else (statement.where(number.in_(chunk)) for chunk in chunks(possible(ids)))
     )
     read = label_reader()
     part = None if contains is None else contains.casefold()
@@ -279,6 +294,13 @@ def label_counts(connection: Connection, at: int | None = None) -> dict[str, int
     return dict(sorted(counts.items()))
 
 
+def labels_ever(connection: Connection) -> set[str]:
+    """Every label that an example has or once had, minus what was erased."""
+    read = label_reader()
+    stored = connection.execute(select(versions.c.labels).where(versions.c.labels.is_not(None)).distinct()).scalars()
+    return {label for labels in stored for label in read(labels)}
+
+
 def live_with_any(connection: Connection, labels: Iterable[str]) -> list[Version]:
     """The live examples that have one of these labels, by id."""
     wanted = set(labels)
@@ -293,7 +315,7 @@ def live_with_any(connection: Connection, labels: Iterable[str]) -> list[Version
 def texts_of(connection: Connection, ids: Iterable[int], at: int | None) -> dict[int, str]:
     """The texts of these examples, also of forgotten ones; unknown ids are left out."""
     found: dict[int, str] = {}
-    for chunk in chunks(_possible(ids)):
+    for chunk in chunks(possible(ids)):
         rows = connection.execute(_TEXTS, {"ids": chunk, "at": _GREATEST if at is None else at})
         found.update((number, text) for number, text in rows)
     return found
@@ -311,14 +333,14 @@ def life(connection: Connection, example_id: int) -> list[ExampleVersion]:
     statement = (
         select(revisions, texts.c.text, versions.c.labels, versions.c.ref, versions.c.source)
         .join_from(versions, revisions, versions.c.revision == revisions.c.revision)
-        .join(texts, versions.c.text_id == texts.c.id)
+        .join(texts, versions.c.text_id == texts.c.id, isouter=True)
         .where(versions.c.example_id == bindparam("id"))
         .order_by(versions.c.revision.desc())
     )
     read = label_reader()
     width = len(revisions.c)
     found = []
-    for row in connection.execute(statement, {"id": example_id}) if _possible([example_id]) else ():
+    for row in connection.execute(statement, {"id": example_id}) if possible([example_id]) else ():
         text, stored, ref, source = row[width:]
         labels = None if stored is None else read(stored)
         found.append(ExampleVersion(Revision(*row[:width]), text, labels, ref, source))

@@ -98,6 +98,23 @@ class SqliteStore:
         finally:
             self._writing.release()
 
+    def scrub(self) -> None:
+        """Rewrite the file without its free pages, and empty the WAL: nothing deleted can be read from them again.
+
+        Raises LedgerBusy while another process reads or writes, LedgerFull where there is no room for the rewriting.
+        """
+        self._usable()
+        if not self._writing.acquire(timeout=self._lock_timeout):
+            raise _busy(self.path)
+        try:
+            with translated(self.path), closing(self._source.connect()) as connection:
+                connection.execute("VACUUM")
+                if _scalar(connection, "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    raise LedgerBusy(f"{self.path}: another process reads it and keeps its WAL from being emptied; "
+                                     "try again later, or wait longer with the setting lock_timeout")  # fmt: skip
+        finally:
+            self._writing.release()
+
     def integrity(self) -> list[str]:
         """What SQLite's own checks of pages, indices and foreign keys find, a sentence each."""
 
@@ -219,6 +236,7 @@ class _Source:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")  # what is deleted, only by erasing, is overwritten
             # Not by an immutable connection: it takes a file in WAL mode for one in another mode.
             if not self._immutable and (mode := _scalar(connection, "PRAGMA journal_mode=WAL")) != "wal":
                 raise LedgerError(f"{self._uri}: journal mode is {mode}, expected wal; keep the model on a local disk")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, delete, insert, select, update
 
 from likewise.datastore.ledger_reading import (
     VECTOR,
@@ -14,15 +14,17 @@ from likewise.datastore.ledger_reading import (
     changes,
     chunks,
     embedded,
+    erasing,
     labels_as_stored,
     last_revision,
     latest_versions,
     live_with_any,
+    possible,
 )
-from likewise.datastore.schema import embeddings, examples, revisions, texts, versions
+from likewise.datastore.schema import ERASING, embeddings, examples, meta, revisions, texts, versions
 from likewise.datastore.teaching import Slot
 from likewise.errors import ExampleError
-from likewise.types import Change
+from likewise.types import Change, Erasure
 
 _ROWS = 1000  # rows handed to the database at once
 
@@ -88,8 +90,9 @@ def exchange(connection: Connection, action: str, olds: set[str], new: str, by: 
 def revert(connection: Connection, target: int, by: str | None, note: str | None) -> Change:
     """Make every example what it was at the target revision, as one change; `ids` are those that it changes."""
     _, undone = changes(connection, last_revision(connection), target)
-    listed = [delta.example_id for delta in undone]
-    now, then = latest_versions(connection, listed), latest_versions(connection, listed, at=target)
+    now = latest_versions(connection, [delta.example_id for delta in undone])  # what was erased does not come back
+    listed = sorted(now)
+    then = latest_versions(connection, listed, at=target)
     after = [then.get(number, replace(now[number], labels=None)) for number in listed]
     changed = [version for version in after if version != now[version.example_id]]
     if not changed:
@@ -100,12 +103,58 @@ def revert(connection: Connection, target: int, by: str | None, note: str | None
     return Change(revision, tuple(version.example_id for version in changed), updated=len(changed))
 
 
+def erase(connection: Connection, ids: Sequence[int], by: str | None, note: str | None) -> Erasure:
+    """Take everything that examples ever were out of the tables but their ids; forgotten ones may be erased too.
+
+    Texts and embeddings go, unless another example has the same text. Until `complete` is called the ledger says
+    that an erasure is under way, and erasing the same examples again is no error.
+    """
+    listed = sorted(set(ids))
+    texts_by_example: dict[int, set[int]] = {}
+    for chunk in chunks(possible(listed)):
+        columns = select(versions.c.example_id, versions.c.text_id).where(versions.c.example_id.in_(chunk))
+        for number, text_id in connection.execute(columns):
+            texts_by_example.setdefault(number, set()).update(() if text_id is None else (text_id,))
+    for number in listed:
+        if number not in texts_by_example:
+            raise ExampleError(f"there is no example {number}; nothing was erased, look up the ids and try again")
+        if not texts_by_example[number] and erasing(connection) is None:
+            raise ExampleError(f"example {number} was erased already; nothing was erased, leave it out and try again")
+    present = [number for number in listed if texts_by_example[number]]
+    if not present:
+        return Erasure(last_revision(connection), ())
+    revision = _write_revision(connection, "erased", len(present), by, note)
+    for chunk in chunks(present):
+        blank = update(versions).where(versions.c.example_id.in_(chunk))
+        connection.execute(blank.values(text_id=None, labels=None, ref=None, source=None))
+    connection.execute(insert(versions), [{"example_id": number, "revision": revision} for number in present])
+    shared: set[int] = set()
+    for chunk in chunks(sorted(set().union(*texts_by_example.values()))):
+        users = connection.execute(
+            select(versions.c.text_id, versions.c.example_id).where(versions.c.text_id.in_(chunk)).distinct()
+        ).all()
+        shared.update(number for _, number in users)
+        unused = sorted(set(chunk) - {text_id for text_id, _ in users})
+        connection.execute(delete(embeddings).where(embeddings.c.text_id.in_(unused)))
+        connection.execute(delete(texts).where(texts.c.id.in_(unused)))
+    complete(connection)
+    connection.execute(insert(meta), {"key": ERASING, "value": str(revision)})
+    return Erasure(revision, tuple(present), tuple(sorted(shared)))
+
+
+def complete(connection: Connection) -> None:
+    """Write that no erasure is under way."""
+    connection.execute(delete(meta).where(meta.c.key == ERASING))
+
+
 def required(connection: Connection, ids: Iterable[int]) -> dict[int, Version]:
     """The latest versions of these examples. Raises ExampleError for one that is unknown or forgotten."""
     listed = list(ids)
     found = latest_versions(connection, listed)
     for number in listed:
         if number not in found:
+            if connection.execute(select(examples.c.id).where(examples.c.id.in_(possible([number])))).first():
+                raise ExampleError(f"example {number} was erased; nothing was changed, leave it out and try again")
             raise ExampleError(f"there is no example {number}; nothing was changed, look up the ids and try again")
         if found[number].labels is None:
             raise ExampleError(

@@ -12,6 +12,9 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBina
 SCHEMA_VERSION = 1
 """Written into `meta` under "schema"; a ledger with a greater one is refused."""
 
+ERASING = "erasing"
+"""The key in `meta` of the revision whose erasure has not left every file yet."""
+
 _Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is INTEGER
 
 metadata = MetaData()
@@ -19,7 +22,7 @@ metadata = MetaData()
 meta = Table(
     "meta",
     metadata,
-    Column("key", String(64), primary_key=True),  # "schema", "task"
+    Column("key", String(64), primary_key=True),  # "schema", "task", and ERASING while an erasure is not complete
     Column("value", Text, nullable=False),
 )
 
@@ -67,7 +70,7 @@ versions = Table(
     metadata,
     Column("example_id", _Number, ForeignKey("examples.id"), primary_key=True, autoincrement=False),
     Column("revision", _Number, ForeignKey("revisions.revision"), primary_key=True, autoincrement=False),
-    Column("text_id", _Number, ForeignKey("texts.id")),  # NULL is kept for a text that was erased
+    Column("text_id", _Number, ForeignKey("texts.id")),  # NULL: the example was erased; so are the columns below
     Column("labels", Text),  # JSON array, sorted, without repeats; NULL: forgotten
     Column("ref", Text),
     Column("source", Text),
