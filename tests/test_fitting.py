@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likewise import candidates
 from likewise.bundle import Layout
 from likewise.checking import check
 from likewise.errors import DataError, EncoderError, LabelError, LikewiseError, SettingError
@@ -341,6 +342,30 @@ def test_the_fine_tuned_encoder_is_kept_where_it_wins_and_every_time_alike(tiny_
     assert len(info["history"]) > 0 and {"loss", "dev_score"} <= info["history"][0].keys()
     with Model.open(tmp_path / "a") as reopened:
         assert reopened.classify(texts[:20]) == found[0][2]
+
+
+def test_the_encoder_that_is_kept_was_trained_on_the_held_out_rows_too(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, labels = moods(1040, seed=0)
+    trained: list[tuple[int, bool, int]] = []
+    really = candidates._trained
+
+    def spy(job: Any, schedule: Any, rows: Any, dev: Any, name: str, stop_after: int = 0) -> Any:
+        trained.append((len(rows), dev is not None, stop_after))
+        return really(job, schedule, rows, dev, name, stop_after)
+
+    monkeypatch.setattr(candidates, "_trained", spy)
+    brisk = Settings(epochs=2, learning_rate=3e-3, batch_size=64)
+    with fit(texts, labels, encoder=str(tiny_encoder), settings=brisk) as model:
+        assert model.info.fit["kept"] == "fine-tuned"
+    (part, scored, _), (everything, unscored, epochs) = trained
+    assert (scored, unscored) == (True, False)
+    assert part < everything == 1040
+    assert epochs in (1, 2)
+    trained.clear()
+    with fit(texts, labels, encoder=str(tiny_encoder), dev=moods(100, seed=1), settings=brisk):
+        assert trained == [(1040, True, 0)]
 
 
 # Failing

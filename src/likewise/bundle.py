@@ -17,6 +17,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -136,6 +137,11 @@ def copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -
             shutil.copyfile(a, b)
 
     shutil.copytree(source, target, copy_function=copy)
+
+
+def temporary_root() -> Path:
+    """A new empty directory for a model that is not saved yet."""
+    return Path(tempfile.mkdtemp(prefix="likewise-"))
 
 
 def write_manifest(layout: Layout, manifest: Manifest) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import getpass
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -413,8 +412,3 @@ def who(by: str | None) -> str:
         return getpass.getuser()
     except (KeyError, ImportError, OSError):  # a container may run under a number that has no name
         return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
-
-
-def temporary_root() -> Path:
-    """A new empty directory for a model that is not saved yet."""
-    return Path(tempfile.mkdtemp(prefix="likewise-"))

@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_weights(tiny_encoder: Path, tmp_path: Path
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     first, _ = fit(tiny_encoder, tmp_path)
     random.seed(2), np.random.seed(2), torch.manual_seed(2)
-    again, _ = fit(tiny_encoder, tmp_path)
+    again, _ = fit(tiny_encoder, tmp_path / "again")
     other, _ = fit(tiny_encoder, tmp_path, seed=1)
     assert same(weights(first), weights(again))
     assert not same(weights(first), weights(other))
@@ -151,7 +151,7 @@ def test_it_leaves_the_process_as_it_was(
         fit(tiny_encoder, tmp_path)
     assert state_of_the_process() == before
     assert accelerator.state.mixed_precision == "no"
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["fine-tuning"])
 
 
 def test_it_leaves_nothing_else_behind(tiny_encoder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +160,9 @@ def test_it_leaves_nothing_else_behind(tiny_encoder: Path, tmp_path: Path, capfd
     model, _ = fit(tiny_encoder, tmp_path, checkpoint_seconds=0)
     written = capfd.readouterr()
     assert (written.out, written.err) == ("", "")
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "fine-tuning", "finished.json", "finished.safetensors", "fit.json",
+    ]  # fmt: skip
     assert model.__dict__.keys() == untouched.__dict__.keys()
     assert not model.training
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -181,6 +183,17 @@ def test_early_stopping_keeps_the_last_epoch_that_is_as_good_as_the_best(tiny_en
     assert shorter.best_epoch == history.best_epoch
     assert len(shorter.epochs) == len(scores) - 1
     assert same(weights(again), weights(model))
+
+
+def test_a_fit_may_end_where_another_one_was_best(tiny_encoder: Path, tmp_path: Path) -> None:
+    """The weights are those of that epoch in the whole course, not of a shorter one."""
+    dev_texts, dev_targets = questions(30, seed=1)
+    contrary = dict(dev_texts=dev_texts, dev_targets=dev_targets[:, ::-1].copy())
+    whole, history = fit(tiny_encoder, tmp_path / "whole", **contrary)
+    assert history.best_epoch < len(history.epochs)
+    short, ended = fit(tiny_encoder, tmp_path / "short", stop_after=history.best_epoch)
+    assert len(ended.epochs) == history.best_epoch
+    assert same(weights(short), weights(whole))
 
 
 def test_few_texts_are_passed_over_until_the_steps_are_enough(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -254,7 +267,11 @@ def test_a_killed_fit_goes_on_and_ends_the_same(tiny_encoder: Path, tmp_path: Pa
     assert [(e.epoch, e.loss, e.dev_score) for e in history.epochs] == [
         (e.epoch, e.loss, e.dev_score) for e in expected.epochs
     ]
-    assert list(work.iterdir()) == []
+    at_once = Listener()
+    again, same_history = fit(tiny_encoder, work, dev_texts=dev_texts, dev_targets=contrary, progress=at_once)
+    assert at_once.updates == []
+    assert same_history == history
+    assert same(weights(again), weights(whole))
 
 
 class Stop(Exception):
@@ -339,7 +356,7 @@ def test_of_epochs_that_dev_rows_cannot_tell_apart_the_later_is_kept(tmp_path: P
     loss = _Loss()
     watch = Watch(
         loss, lambda: next(scores), Checkpoints(tmp_path / "work", "x"), Progress(),
-        dev_rows=100, steps_an_epoch=1, patience=2, checkpoint_seconds=1e9,
+        dev_rows=100, steps_an_epoch=1, patience=2, stop_after=0, checkpoint_seconds=1e9,
     )  # fmt: skip
     control, stopped = TrainerControl(), []
     for _ in range(5):

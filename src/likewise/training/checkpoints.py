@@ -20,6 +20,8 @@ from torch import Tensor, nn
 COURSE = "course.json"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
+FINISHED = "finished.json"
+RESULT = "finished.safetensors"
 
 
 def digest(parts: Iterable[bytes]) -> str:
@@ -89,6 +91,21 @@ class Checkpoints:
         for other in self.folder.glob("checkpoint-*"):
             if other != checkpoint:
                 shutil.rmtree(other)
+
+    def finish(self, weights: Mapping[str, Tensor], history: Mapping[str, Any]) -> None:
+        """Keep what the fit ended with, in the place of its checkpoints."""
+        write_weights(weights, self.folder / RESULT)
+        draft = self.folder / (FINISHED + ".part")
+        draft.write_text(json.dumps(history), encoding="utf-8")
+        draft.replace(self.folder / FINISHED)
+        for checkpoint in self.folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+
+    def finished(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The weights and the history that the fit ended with; None when it did not come to its end."""
+        if not (self.folder / FINISHED).is_file():
+            return None
+        return load_file(self.folder / RESULT), json.loads((self.folder / FINISHED).read_text(encoding="utf-8"))
 
     def remove(self) -> None:
         """Remove the folder with all it holds."""

@@ -21,7 +21,7 @@ from likewise.decision.measures import macro_f1
 from likewise.decision.thresholds import common_threshold
 from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
-from likewise.training.checkpoints import Checkpoints, copy_of, digest, interpolate, step_of, weights_of
+from likewise.training.checkpoints import Checkpoints, copy_of, digest, interpolate, put_weights, step_of, weights_of
 from likewise.training.determinism import contained, native_bfloat16
 from likewise.training.losses.alignment import ClassDrivenAlignment
 from likewise.training.losses.classification import Classification
@@ -54,18 +54,21 @@ def fine_tune(
     work: Path,
     progress: Progress,
     checkpoint_seconds: float = 30.0,
+    stop_after: int = 0,
 ) -> History:
     """Train `model` in place on texts (n,) and their multi-hot targets (n, L); the epochs' history is returned.
 
     With dev texts, each epoch ends with the classifier's macro-F1 on them (with several labels a text, at the one
     threshold that serves best). The weights of the last epoch whose score cannot be told from the best (within a
     standard error) are kept, and training stops after `schedule.patience` epochs below that. Without dev texts the
-    last epoch's weights are kept. `schedule.interpolation` then says how far the weights go from those before training
+    last epoch's weights are kept; `stop_after` says which is the last, as if the others followed (0: all are
+    trained). `schedule.interpolation` then says how far the weights go from those before training
     to the ones kept.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
-    the last. A second call with the same arguments, after a kill, goes on from there and ends with the same
-    weights; the folder is removed at the end. Global random state and torch's settings are left as they were.
+    the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
+    once, and ends with the same weights; `work` is the caller's to remove. Global random state and torch's settings are
+    left as they were.
 
     Raises LabelError for fewer than two classes, DataError for texts and targets that do not fit together, and
     SettingError when the loss diverges.
@@ -82,9 +85,14 @@ def fine_tune(
     device, attributes = model.device, set(model.__dict__)
     before = copy_of(weights_of(model)) if schedule.interpolation < 1 else None
     with contained(seed):
-        checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed))
+        checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed, stop_after))
+        if finished := checkpoints.finished():
+            put_weights(finished[0], weights_of(model))
+            return History.read(finished[1])
         try:
-            history = _train(model, train, dev, task, schedule, seed, checkpoints, checkpoint_seconds, progress)
+            history = _train(
+                model, train, dev, task, schedule, seed, checkpoints, checkpoint_seconds, stop_after, progress
+            )
         except SettingError:  # diverged: going on from a checkpoint would end the same
             checkpoints.remove()
             raise
@@ -92,7 +100,7 @@ def fine_tune(
             _leave(model, device, attributes)
         if before is not None:
             interpolate(before, weights_of(model), schedule.interpolation)
-        checkpoints.remove()
+        checkpoints.finish(weights_of(model), asdict(history))
     return history
 
 
@@ -125,6 +133,7 @@ def _train(
     seed: int,
     checkpoints: Checkpoints,
     checkpoint_seconds: float,
+    stop_after: int,
     progress: Progress,
 ) -> History:
     """Run the trainer, from the last checkpoint if there is one, and put the best weights back."""
@@ -142,6 +151,7 @@ def _train(
         dev_rows=len(dev.texts) if dev else 0,
         steps_an_epoch=a_pass * passes,
         patience=schedule.patience,
+        stop_after=stop_after,
         checkpoint_seconds=checkpoint_seconds,
     )
     checkpoint = checkpoints.latest()
@@ -252,7 +262,13 @@ def dev_score(
 
 
 def _identity(
-    model: SentenceTransformer, train: _Rows, dev: _Rows | None, task: Task, schedule: Schedule, seed: int
+    model: SentenceTransformer,
+    train: _Rows,
+    dev: _Rows | None,
+    task: Task,
+    schedule: Schedule,
+    seed: int,
+    stop_after: int,
 ) -> str:
     """A digest of everything that the fit's result depends on."""
     sets = [train] if dev is None else [train, dev]
@@ -260,6 +276,7 @@ def _identity(
         "task": task,
         "schedule": asdict(schedule),
         "seed": seed,
+        "stop_after": stop_after,
         "bfloat16": native_bfloat16(),
         "torch": torch.__version__,
         "max_tokens": model.max_seq_length,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from likewise.training.export import export_onnx
 from likewise.training.fine_tuning import fine_tune
 from likewise.training.loading import load, quiet, token_limit
 from likewise.training.schedule import Schedule
+from likewise.training.trainer import History
 from likewise.types import Pooling, Task
 
 Texts = Sequence[str]
@@ -43,7 +42,8 @@ class Trainable:
         seed: int,
         work: Path,
         progress: Progress,
-    ) -> list[dict[str, Any]]:
+        stop_after: int = 0,
+    ) -> History:
         """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
 
         Dev rows with a label that no training row bears cannot be scored by the classifier and are left out.
@@ -51,7 +51,7 @@ class Trainable:
         labels = sorted({label for row in label_sets for label in row})
         known = set(labels)
         scored = [(t, row) for t, row in zip(*dev, strict=True) if known.issuperset(row)] if dev else []
-        history = fine_tune(
+        return fine_tune(
             self._model,
             texts,
             _targets(label_sets, labels),
@@ -62,8 +62,8 @@ class Trainable:
             seed=seed,
             work=work,
             progress=progress,
+            stop_after=stop_after,
         )
-        return [asdict(epoch) for epoch in history.epochs]
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
         """Embeddings of shape (texts, d), in float32, by torch."""

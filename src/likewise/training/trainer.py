@@ -45,6 +45,11 @@ class History:
     epochs: tuple[Epoch, ...]
     best_epoch: int
 
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> History:
+        """The history that `dataclasses.asdict` made this of."""
+        return cls(tuple(Epoch(**epoch) for epoch in content["epochs"]), content["best_epoch"])
+
 
 class EncoderTrainer(SentenceTransformerTrainer):
     """Keeps the objective's own weights in checkpoints too, and writes no model card, tokeniser or log."""
@@ -76,6 +81,7 @@ class Watch(TrainerCallback):
         dev_rows: int,
         steps_an_epoch: int,
         patience: int,
+        stop_after: int,
         checkpoint_seconds: float,
     ) -> None:
         """`loss` yields a batch's loss when called; `score` is the present weights' dev score on `dev_rows` texts."""
@@ -83,6 +89,7 @@ class Watch(TrainerCallback):
         self.score, self.dev_rows, self.checkpoints, self.progress = score, dev_rows, checkpoints, progress
         self.steps_an_epoch, self.patience, self.checkpoint_seconds = steps_an_epoch, patience, checkpoint_seconds
         self.epochs: list[Epoch] = []
+        self.stop_after = stop_after
         self.best_epoch = 0
         self.best: dict[str, Tensor] | None = None
         self.losses: list[float] = []
@@ -144,6 +151,8 @@ class Watch(TrainerCallback):
         number = len(self.epochs) + 1
         self.epochs.append(Epoch(number, self._mean_loss(), score, self._seconds()))
         self.losses, self.before, self.started = [], 0.0, time.monotonic()
+        if number == self.stop_after:
+            control.should_training_stop = True
         if score is None:
             self.best_epoch = number
             return
