@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from likewise.bundle import Decision, Layout, Manifest, read_decision
+from likewise.bundle import Decision, Layout, Manifest, read_decision, read_manifest
 from likewise.datastore.ledger import Ledger
 from likewise.errors import ModelError
 from likewise.settings import Settings
@@ -41,8 +41,9 @@ class Answering:
 
     def attach(self, layout: Layout, manifest: Manifest, ledger: Ledger) -> None:
         """Answer from this model directory from now on; its snapshot is taken over where there is one."""
+        self.manifest = manifest
         self.decision: Decision = read_decision(layout, manifest.generation)
-        self._layout, self._manifest, self._ledger = layout, manifest, ledger
+        self._layout, self._ledger = layout, ledger
         self._state = self._fresh_state()
         self._state.read(layout.snapshot)
         if self._state.revision > ledger.revision():  # an older ledger was put in place: it is the truth
@@ -53,16 +54,20 @@ class Answering:
     def reread_decision(self) -> None:
         """Take over the tuned values as they are in the directory now, and make the state afresh."""
         with self.lock:
-            self.decision = read_decision(self._layout, self._manifest.generation)
+            self.decision = read_decision(self._layout, self.manifest.generation)
             self._state = self._fresh_state()
 
     def _fresh_state(self) -> State:
-        return State(self.decision, self._manifest.task, self.fingerprint, self._manifest.generation)
+        manifest = self.manifest
+        return State(self.decision, manifest.task, self.fingerprint, manifest.generation, self._encode)
+
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        return self.encoder.encode(texts)
 
     @property
     def fingerprint(self) -> str:
         """Of the encoder."""
-        return str(self._manifest.fit["fingerprint"])
+        return str(self.manifest.fit["fingerprint"])
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -71,15 +76,15 @@ class Answering:
 
         settings = self._settings
         return Encoder(
-            self._layout.onnx(self._manifest.generation),
+            self._layout.onnx(self.manifest.generation),
             threads=settings.threads,
             token_budget=settings.token_budget,
             runtime=settings.runtime,
         )
 
     def share_encoder(self, other: Self) -> None:
-        """Use the encoder of another one, of the same generation, if that has loaded it."""
-        if "encoder" in other.__dict__:
+        """Use the encoder of another one, if that has loaded it and is of the same generation."""
+        if "encoder" in other.__dict__ and other.manifest.generation == self.manifest.generation:
             self.__dict__["encoder"] = other.encoder
 
     def let_go(self) -> None:
@@ -93,16 +98,39 @@ class Answering:
 
     def current(self) -> State:
         """The state at the revision that is to be answered from. Hold the lock while using it."""
+        last = self._ledger.revision()
+        if last != self._state.seen and self._ledger.refitted(self._state.seen):
+            self.renew()
         self._state.follow(self._ledger, self.at)
         return self._state
+
+    def renew(self) -> None:
+        """Answer from the generation that the directory names now, if that is another one."""
+        with self.lock:
+            manifest = read_manifest(self._layout.root)
+            if manifest.generation != self.manifest.generation:
+                self.let_go()
+                self.attach(self._layout, manifest, self._ledger)
+
+    def embed(
+        self, texts: list[str], progress: Callable[[int, int], None] | None = None
+    ) -> tuple[NDArray[np.float32], str]:
+        """Embeddings by the present generation's encoder, and its fingerprint."""
+        with self.lock:
+            self.current()
+            encoder, fingerprint = self.encoder, self.fingerprint
+        return encoder.encode(texts, progress), fingerprint
 
     def answers(self, texts: list[str]) -> Iterator[tuple[list[str], Voices, int]]:
         """Blocks of texts, what the voices say of each, and the revision. ModelError when there is no example."""
         for start in range(0, len(texts), BLOCK):
             block = texts[start : start + BLOCK]
-            embeddings = self.encoder.encode(block)
+            embeddings, fingerprint = self.embed(block)
             with self.lock:
                 state = self.current()
+                while fingerprint != self.fingerprint:  # a refit came between
+                    embeddings, fingerprint = self.embed(block)
+                    state = self.current()
                 if not state.labels:
                     when = "is left in this model" if self.at is None else f"was in this model at revision {self.at}"
                     raise ModelError(f"no labelled example {when}; teach it some first")
@@ -132,7 +160,7 @@ class Answering:
             scores = _ranked(voices.labels, voices.blend[row])
             yield Prediction(
                 text=text,
-                task=self._manifest.task,
+                task=self.manifest.task,
                 labels=tuple(label for label, _ in scores if label in decided[row]),
                 scores=scores,
                 head=_ranked(voices.labels, voices.head[row]),

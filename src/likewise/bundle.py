@@ -12,6 +12,7 @@ README.md                 the model card
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -200,6 +201,25 @@ def write_generation(
 def generations(layout: Layout) -> list[int]:
     """The numbers of the generations that are there."""
     return sorted(int(path.name) for path in layout.generation(0).parent.glob("[0-9]*") if path.name.isdecimal())
+
+
+def fingerprints(layout: Layout) -> dict[int, str]:
+    """The fingerprint of each generation's encoder, as far as it can be read."""
+    found = {}
+    for number in generations(layout):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            info = json.loads((layout.generation(number) / "info.json").read_text(encoding="utf-8"))
+            found[number] = str(info["fingerprint"])
+    return found
+
+
+def drop_generations(layout: Layout, keep: int) -> list[int]:
+    """Remove all generations but one, and what an interrupted fit left of others; the numbers of those removed."""
+    gone = [number for number in generations(layout) if number != keep]
+    for folder in layout.generation(keep).parent.iterdir():
+        if folder != layout.generation(keep):
+            shutil.rmtree(folder)
+    return gone
 
 
 def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from likewise.bundle import Layout, damaged_files, read_decision, read_manifest
+from likewise.bundle import Layout, damaged_files, fingerprints, generations, read_decision, read_manifest
 from likewise.datastore.ledger import Ledger
 from likewise.errors import LikewiseError, ModelDamaged, ModelError
 from likewise.state import State
@@ -30,13 +30,14 @@ def check(path: str | os.PathLike[str]) -> list[str]:
         manifest = read_manifest(root)
     except ModelDamaged as error:
         return [str(error)]
-    found = damaged_files(layout, manifest.generation)
+    kept = {*generations(layout), manifest.generation}
+    found = [sentence for number in sorted(kept) for sentence in damaged_files(layout, number)]
     fingerprint = str(manifest.fit.get("fingerprint", ""))
     try:
         with contextlib.closing(Ledger.open(layout.datastore)) as ledger:
             if ledger.task != manifest.task:
                 found.append(f"{layout.datastore}: its task is {ledger.task}, the manifest says {manifest.task}")
-            ledger_findings = ledger.damage(fingerprint)
+            ledger_findings = ledger.damage(fingerprint, fingerprints(layout).values())
             found.extend(ledger_findings)
             if not ledger_findings:
                 decision = read_decision(layout, manifest.generation)

@@ -24,7 +24,7 @@ from likewise.errors import LedgerBusy, LedgerError
 from likewise.types import Erasure
 
 BEYOND = (
-    "the encoder's trained weights (a refit makes new ones without it)",
+    "the encoder's trained weights (`likewise refit MODEL` makes others, `likewise refit MODEL --prune` removes these)",
     "backups, copies and exports of the model",
     "what other processes hold in memory until their next answer",
 )

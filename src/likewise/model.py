@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,24 @@ from typing import TYPE_CHECKING, cast, overload
 import numpy as np
 
 from likewise.answering import Answering
-from likewise.bundle import Layout, Manifest, copy_tree, read_manifest, refuse_taken, sync, sync_all, write_manifest
+from likewise.bundle import (
+    Layout,
+    Manifest,
+    copy_tree,
+    generations,
+    read_manifest,
+    refuse_taken,
+    sync,
+    sync_all,
+    write_manifest,
+)
 from likewise.card import write_card
 from likewise.comparing import changed_answers
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
 from likewise.errors import LedgerReadOnly, UsageError
-from likewise.settings import Settings
+from likewise.progress import Progress
+from likewise.settings import Settings, settings_of
 from likewise.types import (
     Change,
     ChangedAnswer,
@@ -33,6 +45,7 @@ from likewise.types import (
     ExampleVersion,
     OnConflict,
     Prediction,
+    Refit,
     Revision,
     Task,
 )
@@ -65,8 +78,8 @@ class Model:
         self._past = past
         if temporary:  # nothing stays behind when nobody saves it, however the process goes on
             weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
-        self._read(root)
-        self._answering = Answering(self._layout, self._manifest, self._ledger, settings, self._at)
+        manifest = self._read(root)
+        self._answering = Answering(self._layout, manifest, self._ledger, settings, self._at)
         if past:
             self._answering.share_encoder(past.of._answering)
 
@@ -79,12 +92,17 @@ class Model:
         """
         return cls(Path(path), Settings.resolve(**settings))
 
-    def _read(self, root: Path) -> None:
+    def _read(self, root: Path) -> Manifest:
         self._layout = Layout(root)
-        self._manifest: Manifest = read_manifest(root)
+        manifest = read_manifest(root)
         self._ledger = Ledger.open(
             self._layout.datastore, read_only=self._past is not None, lock_timeout=self.settings.lock_timeout
         )
+        return manifest
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self._answering.manifest
 
     # What it is
 
@@ -190,14 +208,12 @@ class Model:
         checked = check_texts(texts, self.settings.max_text)
         label_sets = check_label_sets(labels, len(checked), self.task)
         given = check_refs(refs, len(checked))
-        embeddings = self._answering.encoder.encode(checked, progress)
+        embeddings, fingerprint = self._answering.embed(checked, progress)
         new = [
             NewExample(text, label_set, ref, embedding)
             for text, label_set, ref, embedding in zip(checked, label_sets, given, embeddings, strict=True)
         ]
-        return self._writable.teach(
-            new, self._answering.fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict
-        )
+        return self._writable.teach(new, fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict)
 
     def forget(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Change:
         """Forget examples; they no longer vote, cite or shape the head. ExampleError for an id that is not there."""
@@ -280,6 +296,43 @@ class Model:
         ledger = self._writable
         return erase(self._layout, self._manifest, ledger, self._answering, check_ids(ids), who(by), note)
 
+    def refit(
+        self,
+        recipe: str | None = None,
+        encoder: str | None = None,
+        by: str | None = None,
+        note: str | None = None,
+        work: Path | None = None,
+        progress: Progress | None = None,
+        **settings: object,
+    ) -> Refit:
+        """Train a new generation on the examples as they stand; ids, refs and history stay.
+
+        Recipe, encoder and the fit's settings are those of the present generation unless others are given. It answers
+        until the new one is complete, in every process, and is kept until `prune`. `work` is where training keeps its
+        checkpoints: the same call goes on there after a kill. Errors as those of a fit; LedgerReadOnly.
+        """
+        from likewise.refitting import refit
+
+        ledger = self._writable
+        if ledger.read_only:
+            raise LedgerReadOnly(f"{self._layout.root}: may not be written; use an account that may")
+        before = self._manifest.settings
+        kept = {item.name: before.get(item.name) for item in settings_of("fit")}
+        answer = {item.name: getattr(self.settings, item.name) for item in settings_of("answer")}
+        with tempfile.TemporaryDirectory(prefix="likewise-") as folder:
+            return refit(
+                self._layout, ledger, self._answering, recipe=recipe, encoder=encoder,
+                settings=Settings.resolve(**{**kept, **answer, **settings}), work=work or Path(folder, "work"),
+                progress=progress or Progress(), by=who(by), note=note,
+            )  # fmt: skip
+
+    def prune(self) -> list[int]:
+        """Remove the generations that answer no more, and their embeddings; their numbers. The history stays."""
+        from likewise.refitting import prune
+
+        return prune(self._layout, self._writable, self._answering)
+
     def diff(self, first: int | str | datetime, second: int | str | datetime) -> list[Difference]:
         """The examples that are not at `second` what they were at `first`, by id."""
         start, end = self._revision_of(first), self._revision_of(second)
@@ -360,18 +413,18 @@ class Model:
             if self._temporary:
                 self.close()
                 self._temporary = False
-                self._read(target)
-                self._answering.attach(self._layout, self._manifest, self._ledger)
+                manifest = self._read(target)
+                self._answering.attach(self._layout, manifest, self._ledger)
         return self
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Write an independent copy, with its history, into a directory that does not exist yet."""
         layout = Layout(Path(path))
         layout.root.mkdir()
-        source, number = self._layout, self._manifest.generation
-        layout.generation(number).parent.mkdir()
+        layout.generation(0).parent.mkdir()
         copy = os.link if self._temporary else shutil.copyfile  # a temporary model's own files are removed right after
-        copy_tree(source.generation(number), layout.generation(number), copy)
+        for number in generations(self._layout):
+            copy_tree(self._layout.generation(number), layout.generation(number), copy)
         self._ledger.copy_to(layout.datastore)
         self._answering.write_snapshot(layout)
         write_card(layout, self._manifest, self._answering.decision.tuned, self.labels)

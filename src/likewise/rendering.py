@@ -19,7 +19,7 @@ from rich.text import Text
 
 from likewise.progress import Progress
 from likewise.recipes import Recipe
-from likewise.types import ChangedAnswer, Difference, Example, ExampleVersion, Prediction, Revision, Scores
+from likewise.types import ChangedAnswer, Difference, Example, ExampleVersion, Prediction, Refit, Revision, Scores
 
 WIDEST = 100
 """Columns: longer lines are no pleasure to read."""
@@ -256,6 +256,29 @@ def render_fit(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(Text("Next:"))
     for command in commands:
         console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def render_refit(console: Console, refit: Refit) -> None:
+    """What a refit measured and kept, and what its scores are worth."""
+    console.print(
+        f"Refitted to {refit.examples:,} examples in {refit.seconds:.0f} s: generation {refit.generation} answers from "
+        f"revision {refit.revision} on, with the {refit.kept} encoder."
+    )
+    table = Table(
+        Column(f"{refit.measure.replace('_', '-')}, {refit.judged_on}", no_wrap=True),
+        Column("before", justify="right"),
+        Column("after", justify="right"),
+        box=SIMPLE_HEAD,
+        header_style="dim",
+    )
+    for voice in refit.after:
+        table.add_row(Text(voice, style="cyan"), f"{refit.before[voice]:.3f}", f"{refit.after[voice]:.3f}")
+    console.print(table)
+    if refit.seen:
+        console.print(
+            f"The score before flatters: that generation was trained on {refit.seen:,} of these {refit.held:,} rows."
+        )
+    console.print("The generation before is kept; remove it with --prune.")
 
 
 def fit_table(summary: Mapping[str, Any]) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ from safetensors.numpy import save_file
 
 from likewise.bundle import Decision
 from likewise.datastore.index import Hits, Index
-from likewise.datastore.ledger import Delta, Ledger
+from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
 from likewise.decision.blend import blend
 from likewise.decision.head import LinearHead, make_head
 from likewise.decision.statistics import Statistics
 from likewise.decision.vote import vote, vote_weights
-from likewise.errors import ModelDamaged
+from likewise.errors import LedgerError, ModelDamaged
 from likewise.types import Task
 
 Matrix = NDArray[np.float64]
+Embed = Callable[[list[str]], NDArray[np.float32]]
 SNAPSHOT_FORMAT = 1
 CHUNK = 20_000  # examples taken in at once: bounds the memory that catching up needs
 
@@ -48,8 +49,13 @@ class Voices:
 class State:
     """Index and head of one generation at one revision of its ledger."""
 
-    def __init__(self, decision: Decision, task: Task, fingerprint: str, generation: int) -> None:
+    def __init__(
+        self, decision: Decision, task: Task, fingerprint: str, generation: int, embed: Embed | None = None
+    ) -> None:
+        """`embed` encodes texts that the ledger has no embedding of; without it that is an error."""
         self.task: Task = task
+        self._embed = embed
+        self._made: dict[int, NDArray[np.float32]] = {}  # by text id: embeddings that a read-only ledger cannot keep
         self.fingerprint = fingerprint
         self.generation = generation
         self._decision = decision
@@ -109,13 +115,13 @@ class State:
         leaving = [delta.example_id for delta in deltas if delta.example_id in self._held]
         coming = [delta for delta in deltas if delta.labels is not None]
         if leaving:
-            old = ledger.vectors([self._held[i] for i in leaving], self.fingerprint)
+            old = self._vectors(ledger, [self._held[i] for i in leaving])
             self._statistics.remove(old, [self._sets[self._of[i]] for i in leaving])
             self._index.remove(np.array(leaving, dtype=np.int64))
             for i in leaving:
                 del self._held[i], self._of[i]
         if coming:
-            embeddings = ledger.vectors([delta.text_id for delta in coming], self.fingerprint)
+            embeddings = self._vectors(ledger, [delta.text_id for delta in coming])
             sets = [delta.labels or () for delta in coming]
             codes = [self._code(labels) for labels in sets]
             ids = [delta.example_id for delta in coming]
@@ -128,6 +134,23 @@ class State:
         self.unsaved += len(deltas)
         self._head = None
         self._membership = None
+
+    def _vectors(self, ledger: Ledger, text_ids: list[int]) -> NDArray[np.float32]:
+        """Embeddings by this generation's encoder; those that the ledger has not are made, and kept there."""
+        try:
+            return ledger.vectors(text_ids, self.fingerprint)
+        except NotEmbedded:
+            if self._embed is None:
+                raise
+        missing = ledger.not_embedded(set(text_ids) - self._made.keys(), self.fingerprint)
+        made = dict(zip(missing, self._embed(list(missing.values())), strict=True)) if missing else {}
+        try:
+            ledger.embed(made, self.fingerprint)
+        except LedgerError:  # it may not be written, or not now: an answer does not wait for that
+            self._made.update(made)
+        there = iter(ledger.vectors([i for i in text_ids if i not in self._made], self.fingerprint))
+        rows = [self._made[i] if i in self._made else next(there) for i in text_ids]
+        return np.array(rows, dtype=np.float32)
 
     def _code(self, labels: tuple[str, ...]) -> int:
         if labels not in self._codes:

@@ -93,6 +93,28 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Refit:
+    """What a refit made: the generation that answers from `revision` on, which encoder it kept, and the scores.
+
+    `before` and `after`: the measure of head, neighbours and blend on the same held-out rows, by the generation before
+    and by this one. Of the `held` rows `seen` were there when the one before was trained, so that it may have learnt
+    them by heart; and the settings of this one were chosen on them. Both scores are somewhat optimistic.
+    """
+
+    generation: int
+    revision: int
+    kept: str
+    examples: int
+    measure: str
+    judged_on: str
+    held: int
+    seen: int
+    before: dict[str, float]
+    after: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbour:
     """A cited example: `distance` is Euclidean between keys, `weight` its share of the vote (they sum to 1)."""
 

@@ -96,7 +96,7 @@ def settings_options(*settings: Setting | str) -> Callable[[F], F]:
 def _setting_option(setting: Setting) -> Callable[[F], F]:
     def keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
         if value is not None:
-            _given()[setting.name] = setting.parse(value, setting.flag)
+            given_settings()[setting.name] = setting.parse(value, setting.flag)
 
     metavar = f"[{'|'.join(setting.choices)}]" if setting.choices else "N" if setting.type is int else "X"
     unit = f" ({setting.unit})" if setting.unit else ""
@@ -110,14 +110,15 @@ def _setting_option(setting: Setting) -> Callable[[F], F]:
     )
 
 
-def _given() -> dict[str, Any]:
+def given_settings() -> dict[str, Any]:
+    """The settings that flags of the present command give."""
     found: dict[str, Any] = click.get_current_context().meta.setdefault(_GIVEN, {})
     return found
 
 
 def settings() -> Settings:
     """The settings in force for the present command: flags, else the environment, else defaults."""
-    return Settings.resolve(**_given())
+    return Settings.resolve(**given_settings())
 
 
 def column_options(
@@ -182,7 +183,7 @@ def open_model(path: str) -> Model:
     from likewise.model import Model
 
     settings()  # the environment's mistakes before the directory's
-    return Model.open(path, **_given())
+    return Model.open(path, **given_settings())
 
 
 # What is said

@@ -1,7 +1,8 @@
-"""Commands about what a model knew and when: history, diff, revert, erase, export."""
+"""Commands about what a model knew and when: history, diff, revert, erase, refit, export."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from likewise.commands.options import (
     column_options,
     columns_from,
     counted,
+    given_settings,
     json_option,
     model_argument,
     open_model,
@@ -26,8 +28,10 @@ from likewise.commands.options import (
     settings,
     settings_options,
     tell_rejected,
+    work_folder,
 )
 from likewise.errors import DataError
+from likewise.settings import SETTINGS, settings_of
 from likewise.types import ChangedAnswer, Difference, Example, ExampleVersion, Revision
 
 if TYPE_CHECKING:
@@ -60,6 +64,51 @@ def _version(version: ExampleVersion) -> dict[str, Any]:
     change = {key: value for key, value in asdict(version.change).items() if key != "examples"}
     labels = None if version.labels is None else list(version.labels)
     return {**change, "text": version.text, "labels": labels, "ref": version.ref, "source": version.source}
+
+
+@click.command(cls=Command, short_help="Train anew on the examples as they stand.")
+@model_argument
+@click.option("--recipe", metavar="R", help="What is trained, and how. [default: as before]")
+@click.option("--encoder", metavar="E", help="A sentence-transformers model, by folder or name. [default: as before]")
+@click.option("--prune", is_flag=True, help="Train nothing: remove the generations that answer no more.")
+@record_options
+@settings_options(*settings_of("fit"), "lock_timeout", "threads", "token_budget", "runtime")
+@json_option
+def refit(
+    model: str,
+    recipe: str | None,
+    encoder: str | None,
+    prune: bool,
+    by: str | None,
+    note: str | None,
+    as_json: bool,
+) -> None:
+    """Train a new generation on the examples as they stand now; their ids, refs and history stay.
+
+    Recipe, encoder and settings are those of the fit before unless others are given. The present generation answers
+    until the new one is complete, and is kept until --prune. Scores of both on the same held-out rows are shown. A
+    refit that was interrupted goes on where it stopped when the same command is given again.
+    """
+    if prune and (recipe or encoder):
+        raise click.UsageError("--prune trains nothing; give it without --recipe and --encoder")
+    given = given_settings()
+    with open_model(model) as opened:
+        if prune:
+            gone = opened.prune()
+            if as_json:
+                print_json({"pruned": gone, "generation": opened.info.generation})
+            else:
+                what = f"generation {', '.join(map(str, gone))}" if gone else "nothing: there is only one generation"
+                click.echo(f"Removed {what}.")
+            return
+        fit = {name: value for name, value in given.items() if SETTINGS[name].scope == "fit"}
+        done = opened.refit(recipe, encoder, by, note, work_folder(Path(os.path.abspath(model))), progress(), **fit)
+    if as_json:
+        print_json(asdict(done))
+        return
+    from likewise.rendering import render_refit, stdout
+
+    render_refit(stdout(), done)
 
 
 @click.command(cls=Command, short_help="Undo what came after a revision.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,21 @@ from sqlalchemy import Connection, insert, inspect, select
 
 from likewise.datastore import ledger_reading as reading
 from likewise.datastore.ledger_checks import digest_of, findings
-from likewise.datastore.ledger_reading import Delta, Version
+from likewise.datastore.ledger_reading import Delta, NotEmbedded, Version
 from likewise.datastore.ledger_sqlite import SqliteStore
-from likewise.datastore.ledger_writing import complete, erase, exchange, id_of, record, required, revert, write_taught
+from likewise.datastore.ledger_writing import (
+    complete,
+    drop_vectors,
+    erase,
+    exchange,
+    id_of,
+    record,
+    required,
+    revert,
+    write_refit,
+    write_taught,
+    write_vectors,
+)
 from likewise.datastore.schema import SCHEMA_VERSION, meta, metadata
 from likewise.datastore.teaching import Slot, State, Teaching
 from likewise.errors import (
@@ -43,7 +55,7 @@ from likewise.errors import (
 )
 from likewise.types import Change, Erasure, Example, ExampleVersion, OnConflict, Revision, Task
 
-__all__ = ["Delta", "Ledger", "NewExample"]
+__all__ = ["Delta", "Ledger", "NewExample", "NotEmbedded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +269,28 @@ class Ledger:
         with self._store.write() as connection:
             return erase(connection, listed, by, note)
 
+    def embed(self, vectors: Mapping[int, npt.NDArray[np.float32]], fingerprint: str) -> None:
+        """Add embeddings, by text id, by the encoder with this fingerprint, and no revision: no example changes by it.
+
+        Those that are there stay; a text that was erased meanwhile gets none.
+        """
+        stored = {text_id: np.asarray(vector, dtype=reading.VECTOR).tobytes() for text_id, vector in vectors.items()}
+        with self._store.write() as connection:
+            missing = reading.not_embedded(connection, stored, fingerprint)
+            write_vectors(connection, {text_id: stored[text_id] for text_id in missing}, fingerprint)
+
+    def refit(self, switch: Callable[[], None], *, by: str | None = None, note: str | None = None) -> int:
+        """Record that another generation answers from here on; `switch` makes it so before that is committed."""
+        with self._store.write() as connection:
+            revision = write_refit(connection, reading.live_count(connection), by, note)
+            switch()
+        return revision
+
+    def drop_embeddings(self, keep: str) -> None:
+        """Delete the embeddings by all encoders but the one with this fingerprint."""
+        with self._store.write() as connection:
+            drop_vectors(connection, keep)
+
     def scrub(self) -> None:
         """Rewrite the files, so that they hold nothing of what was deleted. LedgerBusy while others read."""
         self._store.scrub()
@@ -274,7 +308,20 @@ class Ledger:
 
     def erased(self, after: int) -> bool:
         """Whether examples were erased after a revision."""
-        return self._store.read(lambda connection: reading.erased(connection, after))
+        return self._store.read(lambda connection: reading.happened(connection, "erased", after))
+
+    def refitted(self, after: int) -> bool:
+        """Whether another generation answers since a revision."""
+        return self._store.read(lambda connection: reading.happened(connection, "refitted", after))
+
+    def last_id(self, at: int) -> int:
+        """The greatest id that was given up to a revision; 0 when none was."""
+        return self._store.read(lambda connection: reading.last_id(connection, at))
+
+    def not_embedded(self, text_ids: Iterable[int], fingerprint: str) -> dict[int, str]:
+        """Those of these texts that have no embedding by the encoder with this fingerprint, by id."""
+        wanted = list(text_ids)
+        return self._store.read(lambda connection: reading.not_embedded(connection, wanted, fingerprint))
 
     def labels_ever(self) -> set[str]:
         """Every label that an example has or once had, minus what was erased."""
@@ -292,7 +339,8 @@ class Ledger:
     def vectors(self, text_ids: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
         """The embeddings of texts by the encoder with this fingerprint: float32 (n, d), in the order given.
 
-        (0, 0) when none is asked for. Raises ModelDamaged for one that is missing or of another length.
+        (0, 0) when none is asked for. Raises NotEmbedded for one that is missing, ModelDamaged for one of another
+        length.
         """
         return self._store.read(lambda connection: reading.vectors(connection, text_ids, fingerprint))
 
@@ -353,14 +401,15 @@ class Ledger:
             raise ExampleError(f"there is no example {example_id}; look up the ids and try again")
         return found
 
-    def damage(self, fingerprint: str | None = None) -> list[str]:
-        """Everything that is wrong with the ledger, a sentence each; nothing is. Reads all of it.
+    def damage(self, fingerprint: str | None = None, others: Collection[str] = ()) -> list[str]:
+        """Everything that is wrong with the ledger, a sentence each. Reads all of it.
 
-        With the fingerprint of the present generation's encoder, embeddings of another one are found as well.
+        With the fingerprint of the present generation's encoder, embeddings that are neither by it nor by one of the
+        `others`, those of earlier generations, are found as well.
         """
         try:
             found = self._store.integrity()
-            return found + self._store.read(lambda connection: findings(connection, self.task, fingerprint))
+            return found + self._store.read(lambda connection: findings(connection, self.task, fingerprint, others))
         except ModelDamaged as error:
             return [str(error)]
 

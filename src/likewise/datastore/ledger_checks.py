@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 
 from sqlalchemy import Connection, exists, func, select
@@ -21,8 +21,11 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def findings(connection: Connection, task: Task, fingerprint: str | None) -> list[str]:
-    """Everything that is wrong with the rows; with a fingerprint, also with the embeddings' generation."""
+def findings(connection: Connection, task: Task, fingerprint: str | None, others: Collection[str]) -> list[str]:
+    """Everything that is wrong with the rows; with the present generation's fingerprint, also with the embeddings'.
+
+    `others` are the fingerprints of earlier generations, whose embeddings may be there.
+    """
     kinds: list[Iterable[str]] = [
         _gaps(connection),
         _stray_versions(connection),
@@ -34,7 +37,8 @@ def findings(connection: Connection, task: Task, fingerprint: str | None) -> lis
         _wrong_lengths(connection),
     ]
     if fingerprint is not None:
-        kinds += [_other_generations(connection, fingerprint), _not_embedded(connection, fingerprint)]
+        known = {fingerprint, *others}
+        kinds += [_other_generations(connection, fingerprint, known), _not_embedded(connection, fingerprint)]
     return [sentence for kind in kinds for sentence in _shortened(kind)]
 
 
@@ -131,8 +135,8 @@ def _wrong_lengths(connection: Connection) -> Iterator[str]:
             yield f"the embeddings of generation {fingerprint} have {count} different dimensions; expected one"
 
 
-def _other_generations(connection: Connection, fingerprint: str) -> Iterator[str]:
-    statement = select(embeddings.c.text_id, embeddings.c.fingerprint).where(embeddings.c.fingerprint != fingerprint)
+def _other_generations(connection: Connection, fingerprint: str, known: Collection[str]) -> Iterator[str]:
+    statement = select(embeddings.c.text_id, embeddings.c.fingerprint).where(embeddings.c.fingerprint.not_in(known))
     for number, other in connection.execute(statement.order_by(embeddings.c.text_id)):
         yield f"text {number} has an embedding of generation {other}; expected {fingerprint}"
 
@@ -141,4 +145,4 @@ def _not_embedded(connection: Connection, fingerprint: str) -> Iterator[str]:
     there = exists().where(embeddings.c.text_id == versions.c.text_id, embeddings.c.fingerprint == fingerprint)
     statement = select(versions.c.example_id, versions.c.text_id).where(LIVE, ~there)
     for number, text_id in connection.execute(statement.order_by(versions.c.example_id)):
-        yield f"example {number} (text {text_id}) has no embedding of generation {fingerprint}"
+        yield f"example {number} (text {text_id}) has no embedding of generation {fingerprint}: an answer will make it"

@@ -64,6 +64,10 @@ _UNDONE = (
 )
 
 
+class NotEmbedded(ModelDamaged):
+    """A text has no embedding by the encoder that is asked for: one that came with a refit may not have met it yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What became of an example between two revisions: its text and its labels afterwards.
@@ -127,9 +131,9 @@ def last_revision(connection: Connection) -> int:
     return connection.execute(select(func.max(revisions.c.revision))).scalar_one() or 0
 
 
-def erased(connection: Connection, after: int) -> bool:
-    """Whether examples were erased after a revision."""
-    statement = select(revisions.c.revision).where(revisions.c.revision > after, revisions.c.action == "erased")
+def happened(connection: Connection, action: str, after: int) -> bool:
+    """Whether there was a change of this kind after a revision."""
+    statement = select(revisions.c.revision).where(revisions.c.revision > after, revisions.c.action == action)
     return connection.execute(statement.limit(1)).first() is not None
 
 
@@ -211,7 +215,7 @@ def changes(connection: Connection, after: int, upto: int | None) -> tuple[int, 
 def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
     """The texts' embeddings by this encoder, float32 (n, d), in the order of `wanted`; (0, 0) for none wanted.
 
-    Raises ModelDamaged, naming the text, where one is missing or of another length than the rest.
+    Raises NotEmbedded, naming the text, where one is missing, ModelDamaged where one is of another length.
     """
     places: dict[int, list[int]] = {}
     for place, text_id in enumerate(wanted):
@@ -225,7 +229,7 @@ def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> 
         for text_id in chunk:
             stored = found.get(text_id)
             if stored is None:
-                raise ModelDamaged(
+                raise NotEmbedded(
                     f"text {text_id} has no embedding of generation {fingerprint}; run `likewise check`, or refit"
                 )
             if out is None:
@@ -237,6 +241,22 @@ def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> 
                 )
             out[places[text_id]] = np.frombuffer(stored, dtype=VECTOR)
     return np.empty((0, 0), dtype=np.float32) if out is None else out
+
+
+def not_embedded(connection: Connection, wanted: Iterable[int], fingerprint: str) -> dict[int, str]:
+    """Those of these texts that have no embedding by this encoder, by id."""
+    there = embedded(connection, wanted, fingerprint)
+    found: dict[int, str] = {}
+    for chunk in chunks(sorted(set(wanted) - there)):
+        rows = connection.execute(select(texts.c.id, texts.c.text).where(texts.c.id.in_(chunk)))
+        found.update((number, text) for number, text in rows)
+    return found
+
+
+def last_id(connection: Connection, at: int) -> int:
+    """The greatest id that was given up to a revision; 0 when none was."""
+    statement = select(func.max(versions.c.example_id)).where(versions.c.revision <= at)
+    return connection.execute(statement).scalar_one() or 0
 
 
 def find_examples(

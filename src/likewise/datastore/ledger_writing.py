@@ -190,14 +190,28 @@ def _write_embeddings(
 ) -> None:
     """Write the embeddings of this generation that the changed examples' texts do not have yet."""
     wanted = {ids_of_texts[slot.now.digest]: slot.entry for slot in changed if slot.now.labels is not None}
-    there = embedded(connection, wanted, fingerprint)
-    for chunk in chunks(((text_id, entry) for text_id, entry in wanted.items() if text_id not in there), _ROWS):
-        rows = []
-        for text_id, entry in chunk:
-            vector = entries[entry][1]
-            dimension = len(vector) // VECTOR.itemsize
-            rows.append({"text_id": text_id, "fingerprint": fingerprint, "dimension": dimension, "vector": vector})
+    write_vectors(connection, {text_id: entries[entry][1] for text_id, entry in wanted.items()}, fingerprint)
+
+
+def write_vectors(connection: Connection, vectors: Mapping[int, bytes], fingerprint: str) -> None:
+    """Write texts' embeddings, as stored, by the encoder with this fingerprint; those that are there stay."""
+    there = embedded(connection, vectors, fingerprint)
+    for chunk in chunks(((text_id, vector) for text_id, vector in vectors.items() if text_id not in there), _ROWS):
+        rows = [
+            {"text_id": text_id, "fingerprint": fingerprint, "dimension": len(vector) // VECTOR.itemsize,
+             "vector": vector} for text_id, vector in chunk
+        ]  # fmt: skip
         connection.execute(insert(embeddings), rows)
+
+
+def write_refit(connection: Connection, examples: int, by: str | None, note: str | None) -> int:
+    """Record that a new generation answers from here on; the revision."""
+    return _write_revision(connection, "refitted", examples, by, note)
+
+
+def drop_vectors(connection: Connection, keep: str) -> None:
+    """Delete the embeddings by all encoders but one."""
+    connection.execute(delete(embeddings).where(embeddings.c.fingerprint != keep))
 
 
 def _write_revision(connection: Connection, action: str, touched: int, by: str | None, note: str | None) -> int:

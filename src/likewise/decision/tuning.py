@@ -138,6 +138,26 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) ->
     return replace(tuned, scores={name: problem.score(p) for name, p in voices.items()})
 
 
+def scores(
+    folds: Sequence[Fold], whitening: Whitening, tuned: Tuned, task: Task, measure: Measure, search: Search
+) -> dict[str, float]:
+    """The measure of head, neighbours and blend on the held-out rows, under settings that are given."""
+    problem = _Problem(folds, task, measure)
+    to_key = whitening.first(tuned.dimensions)
+    heads, found = [], []
+    for fold in folds:
+        head = make_head(Statistics.of(fold.embeddings, fold.label_sets), whitening, tuned.head, task)
+        heads.append((head.labels, head.probabilities(fold.held_embeddings)))
+        codes, membership = _coded(problem, fold.label_sets)
+        k = min(tuned.k, len(fold.embeddings))
+        distances, rows = search(to_key.keys(fold.embeddings), to_key.keys(fold.held_embeddings), k)
+        found.append(_Nearest(distances, codes[rows], membership))
+    p_head = problem.held(heads, missing=0.0)
+    p_vote = _Vote(tuned.dimensions, tuned.k, tuned.temperature, found).probabilities()
+    p_blend = blend(p_vote, p_head, tuned.lambda_, task)
+    return {name: problem.score(p) for name, p in (("head", p_head), ("neighbours", p_vote), ("blend", p_blend))}
+
+
 class _Problem:
     """The held-out truth of all folds, and how a table of probabilities is judged against it."""
 

@@ -1,0 +1,151 @@
+"""A refit: a new generation from the examples as they stand, beside the present one, which answers until it is there.
+
+the examples, with the recipe, encoder and settings of the present generation unless others are given
+the candidates, as in a fit (`candidates.py`); the present generation scored on the same held-out rows
+the new generation written; the examples' embeddings by it added to the ledger
+one transaction: the revision that says so, and likewise.json naming the new generation
+
+Examples keep their ids, refs and history. Whoever has the model open takes up the new generation at the next answer.
+A text that it has not met, because it was taught meanwhile or stands in the past alone, is encoded when it is needed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from likewise.answering import Answering
+from likewise.bundle import Layout, Manifest, drop_generations, generations, write_manifest
+from likewise.candidates import Candidate, Embeddings, Encoded, Job, candidates, checked, keep, nearest
+from likewise.card import write_card
+from likewise.datastore.ledger import Delta, Ledger
+from likewise.decision.tuning import Fold, scores
+from likewise.errors import UsageError
+from likewise.progress import Progress
+from likewise.settings import Settings
+from likewise.types import Example, Refit
+
+CHUNK = 1000
+"""Embeddings added to the ledger in one transaction: no other process waits long for its turn."""
+
+
+def refit(
+    layout: Layout,
+    ledger: Ledger,
+    answering: Answering,
+    *,
+    recipe: str | None,
+    encoder: str | None,
+    settings: Settings,
+    work: Path,
+    progress: Progress,
+    by: str,
+    note: str | None,
+) -> Refit:
+    """Make a new generation and answer from it. Raises what a fit raises; after any error the present one goes on."""
+    started = time.monotonic()
+    with answering.lock:
+        at = answering.current().revision
+        old = answering.manifest
+    deltas = [delta for delta in ledger.changes(0, at)[1] if delta.labels is not None]
+    examples = ledger.examples(ids=[delta.example_id for delta in deltas], at=at)
+    if not examples:
+        raise UsageError("the model has no examples, expected some of two labels or more; teach them first")
+    present = ledger.vectors([delta.text_id for delta in deltas], answering.fingerprint)
+    try:
+        job = _job(old, examples, recipe, encoder, settings, work, progress)
+        found = candidates(job)
+        before = _before(job, present, answering)
+        encoded = found[0].finish()
+        progress.stage("Writing the new generation")
+        manifest = _write(layout, job, found, encoded, time.monotonic() - started)
+        _embed(ledger, deltas, encoded)
+        revision = ledger.refit(lambda: write_manifest(layout, manifest), by=by, note=note)
+        shutil.rmtree(job.work, ignore_errors=True)
+    finally:
+        progress.done()
+    with answering.lock:
+        answering.renew()
+        if layout.card.exists():
+            answering.write_snapshot(layout)
+            write_card(layout, manifest, answering.decision.tuned, ledger.labels())
+    return Refit(
+        generation=manifest.generation,
+        revision=revision,
+        kept=found[0].kind,
+        examples=len(examples),
+        measure=settings.measure,
+        judged_on=job.split.judged_on,
+        held=sum(len(rows) for _, rows in job.split.parts),
+        seen=_seen(job, examples, old, ledger, at),
+        before=before,
+        after=dict(found[0].tuned.scores),
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def prune(layout: Layout, ledger: Ledger, answering: Answering) -> list[int]:
+    """Remove the generations that no longer answer, and their embeddings; the numbers of those removed."""
+    with answering.lock:
+        answering.renew()
+        keeping, fingerprint = answering.manifest.generation, answering.fingerprint
+    gone = drop_generations(layout, keeping)
+    ledger.drop_embeddings(fingerprint)
+    ledger.scrub()
+    return gone
+
+
+def _job(
+    old: Manifest,
+    examples: list[Example],
+    recipe: str | None,
+    encoder: str | None,
+    settings: Settings,
+    work: Path,
+    progress: Progress,
+) -> Job:
+    texts, labels = [example.text for example in examples], [example.labels for example in examples]
+    chosen, name = recipe or old.recipe, encoder or old.encoder
+    return checked(texts, labels, None, old.task, chosen, name, None, settings, progress, work)
+
+
+def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:
+    """What the present generation scores on the rows held out, with the others as its examples."""
+    folds = [
+        Fold(embeddings[kept], [job.labels[i] for i in kept], embeddings[held], [job.labels[i] for i in held])
+        for kept, held in job.split.parts
+    ]
+    decision = answering.decision
+    return scores(folds, decision.whitening, decision.tuned, job.task, job.settings.measure, nearest)
+
+
+def _seen(job: Job, examples: Sequence[Example], old: Manifest, ledger: Ledger, at: int) -> int:
+    """How many held-out examples were there when the present generation was trained; none, if it was not trained."""
+    if old.fit["kept"] == "frozen":
+        return 0
+    fits = [change.revision for change in ledger.revisions(at=at) if change.action == "refitted"]
+    last = ledger.last_id(max(fits, default=1))
+    return sum(examples[i].id <= last for _, held in job.split.parts for i in held)
+
+
+def _write(layout: Layout, job: Job, found: list[Candidate], encoded: Encoded, seconds: float) -> Manifest:
+    while True:
+        number = generations(layout)[-1] + 1
+        try:
+            facts: dict[str, Any] = keep(layout, number, job, found, encoded, seconds)
+            break
+        except OSError:
+            if number not in generations(layout):  # otherwise another refit has just taken this number
+                raise
+    return Manifest(number, job.task, job.recipe.name, job.encoder, asdict(job.settings), facts)
+
+
+def _embed(ledger: Ledger, deltas: Sequence[Delta], encoded: Encoded) -> None:
+    vectors = dict(zip([delta.text_id for delta in deltas], encoded.embeddings, strict=True))
+    ids = list(vectors)
+    for start in range(0, len(ids), CHUNK):
+        ledger.embed({i: vectors[i] for i in ids[start : start + CHUNK]}, encoded.fingerprint)
