@@ -9,9 +9,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from postgres import Server, binaries
 
 _WORDS = """\
 a about account after again all also always am an and angry another answer any app are arrived as ask at back bad bank
@@ -30,6 +33,17 @@ told tomorrow too took town train tree try turn two under until up us use very w
 we week well went were what when where which white who why will wind window winter with word work world worse would
 write wrong year yellow yes yesterday you your
 """
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL server of this worker's own."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed here (Debian: apt-get install postgresql); its tests are left out")
+    started = Server(programs)
+    yield started
+    started.remove()
 
 
 @pytest.fixture(scope="session")

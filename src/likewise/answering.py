@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from likewise.bundle import Decision, Layout, Manifest, read_decision, read_manifest
-from likewise.datastore.ledger import Ledger
-from likewise.errors import ModelError
+from likewise.bundle import Decision, Layout, Manifest, datastore_of, read_decision, read_manifest
+from likewise.datastore.ledger import Ledger, is_url
+from likewise.errors import LedgerAway, ModelError
+from likewise.following import Follower
 from likewise.settings import Settings
 from likewise.state import State, Voices
 from likewise.types import Neighbour, Prediction, Scores
@@ -37,6 +38,7 @@ class Answering:
         self.at = at
         self.lock = threading.RLock()
         self._settings = settings
+        self._follower: Follower | None = None
         self.attach(layout, manifest, ledger)
 
     def attach(self, layout: Layout, manifest: Manifest, ledger: Ledger) -> None:
@@ -44,8 +46,14 @@ class Answering:
         self.manifest = manifest
         self.decision: Decision = read_decision(layout, manifest.generation)
         self._layout, self._ledger = layout, ledger
+        self._on_server = is_url(ledger.name)
+        self.stale = False
+        if self._follower is not None:
+            self._follower.stop()
+        self._follower = Follower(ledger, self.current_if_free) if self._on_server and self.at is None else None
         self._state = self._fresh_state()
-        self._state.read(layout.snapshot)
+        if self._state.read(layout.snapshot):
+            self._state.read_texts(ledger)
         if self._state.revision > ledger.revision():  # an older ledger was put in place: it is the truth
             self._state = self._fresh_state()
             with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
@@ -59,7 +67,7 @@ class Answering:
 
     def _fresh_state(self) -> State:
         manifest = self.manifest
-        return State(self.decision, manifest.task, self.fingerprint, manifest.generation, self._encode)
+        return State(self.decision, manifest.task, self.fingerprint, manifest.generation, self._encode, self._on_server)
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
         return self.encoder.encode(texts)
@@ -88,7 +96,10 @@ class Answering:
             self.__dict__["encoder"] = other.encoder
 
     def let_go(self) -> None:
-        """Drop the encoder, and the memory that it holds."""
+        """Drop the encoder, and the memory that it holds; follow nothing any more."""
+        if self._follower is not None:
+            self._follower.stop()
+            self._follower = None
         self.__dict__.pop("encoder", None)
 
     @property
@@ -97,20 +108,42 @@ class Answering:
         return self.encoder.truncated if "encoder" in self.__dict__ else 0
 
     def current(self) -> State:
-        """The state at the revision that is to be answered from. Hold the lock while using it."""
-        last = self._ledger.revision()
-        if last != self._state.seen and self._ledger.refitted(self._state.seen):
-            self.renew()
-        self._state.follow(self._ledger, self.at)
+        """The state at the revision that is to be answered from. Hold the lock while using it.
+
+        Where the server that keeps the ledger is away, it is the last state, if there is one, and `stale` is true.
+        """
+        try:
+            last = self._ledger.revision()
+            if last != self._state.seen and self._ledger.renewed(self._state.seen):
+                self.renew()
+            self._state.follow(self._ledger, self.at)
+            self.stale = False
+        except LedgerAway:
+            if not self._state.labels:
+                raise
+            self.stale = True
         return self._state
 
+    def current_if_free(self) -> None:
+        """Catch up, unless an answer is doing so."""
+        if self.lock.acquire(blocking=False):
+            try:
+                self.current()
+            finally:
+                self.lock.release()
+
     def renew(self) -> None:
-        """Answer from the generation that the directory names now, if that is another one."""
+        """Answer from the generation and the datastore that the directory names now, if those are others."""
         with self.lock:
             manifest = read_manifest(self._layout.root)
+            if manifest.datastore != self.manifest.datastore:
+                place = datastore_of(self._layout, manifest)
+                self._ledger.reopen(place, lock_timeout=self._settings.lock_timeout)
+            elif manifest.generation == self.manifest.generation:
+                return
             if manifest.generation != self.manifest.generation:
                 self.let_go()
-                self.attach(self._layout, manifest, self._ledger)
+            self.attach(self._layout, manifest, self._ledger)
 
     def embed(
         self, texts: list[str], progress: Callable[[int, int], None] | None = None
@@ -145,14 +178,21 @@ class Answering:
     def predictions(self, texts: list[str], cite: int) -> Iterator[Prediction]:
         """Predictions, each citing at most `cite` examples."""
         for block, voices, revision in self.answers(texts):
-            cited = self._ledger.texts_of(np.unique(voices.hits.ids[:, :cite]).tolist(), at=revision)
+            cited = self._cited(voices.hits.ids[:, :cite], revision)
             if not np.isin(voices.hits.ids[:, :cite], list(cited)).all() and self._ledger.erased(self._state.seen):
                 yield from self.predictions(block, cite)  # one that was to be cited was erased a moment ago
             else:
                 yield from self._predictions(block, voices, revision, cited, cite)
 
+    def _cited(self, ids: NDArray[np.int64], revision: int) -> Mapping[int, str]:
+        """The texts of examples, as they stood at a revision."""
+        if not self._on_server:
+            return self._ledger.texts_of(np.unique(ids).tolist(), at=revision)
+        with self.lock:
+            return {int(i): self._state.texts[int(i)] for i in np.unique(ids) if int(i) in self._state.texts}
+
     def _predictions(
-        self, texts: list[str], voices: Voices, revision: int, cited: dict[int, str], cite: int
+        self, texts: list[str], voices: Voices, revision: int, cited: Mapping[int, str], cite: int
     ) -> Iterator[Prediction]:
         ids = voices.hits.ids[:, :cite]
         decided = self.decide(voices, voices.blend)
@@ -177,6 +217,7 @@ class Answering:
                 ),
                 lambda_=self.decision.tuned.lambda_,
                 revision=revision,
+                stale=self.stale,
             )
 
     def undoing(self, texts: list[str], examples: Sequence[int], target: int) -> Iterator[tuple[int, Voices]]:

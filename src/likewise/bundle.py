@@ -87,6 +87,8 @@ class Manifest:
     settings: Mapping[str, Any]
     fit: Mapping[str, Any]
     format: int = FORMAT
+    datastore: str | None = None
+    """The URL of a ledger that is on a server, without a password; None: the file in the directory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +150,11 @@ def temporary_root() -> Path:
 def write_manifest(layout: Layout, manifest: Manifest) -> None:
     """Write likewise.json: from here on the directory is a model of this generation."""
     write_json(layout.manifest, asdict(manifest))
+
+
+def datastore_of(layout: Layout, manifest: Manifest) -> str | Path:
+    """Where the ledger is."""
+    return manifest.datastore or layout.datastore
 
 
 def refuse_taken(target: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from likewise.bundle import Layout, damaged_files, fingerprints, generations, read_decision, read_manifest
+from likewise.bundle import Layout, damaged_files, datastore_of, fingerprints, generations, read_decision, read_manifest
 from likewise.datastore.ledger import Ledger
 from likewise.errors import LikewiseError, ModelDamaged, ModelError
 from likewise.state import State
@@ -34,7 +34,7 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     found = [sentence for number in sorted(kept) for sentence in damaged_files(layout, number)]
     fingerprint = str(manifest.fit.get("fingerprint", ""))
     try:
-        with contextlib.closing(Ledger.open(layout.datastore)) as ledger:
+        with contextlib.closing(Ledger.open(datastore_of(layout, manifest))) as ledger:
             if ledger.task != manifest.task:
                 found.append(f"{layout.datastore}: its task is {ledger.task}, the manifest says {manifest.task}")
             ledger_findings = ledger.damage(fingerprint, fingerprints(layout).values())

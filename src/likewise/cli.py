@@ -22,7 +22,7 @@ from likewise.commands.answering import check, classify, evaluate
 from likewise.commands.changing import forget, merge_labels, relabel, rename_label, teach
 from likewise.commands.making import demo, fit, recipes
 from likewise.commands.options import DEBUG_VARIABLE, Group, ReaderGone, one_line, say
-from likewise.commands.remembering import diff, erase, export, history, refit, revert
+from likewise.commands.remembering import diff, erase, export, history, move, refit, revert
 from likewise.errors import LikewiseError, suggestion
 from likewise.progress import LikewiseWarning
 
@@ -61,7 +61,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     demo, fit, classify, evaluate, teach, forget, relabel, rename_label, merge_labels,
-    history, diff, revert, erase, export, refit, recipes, check,
+    history, diff, revert, erase, export, refit, move, recipes, check,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -13,6 +13,7 @@
     │   ├── ModelNewer             written by a newer Likewise
     │   └── ModelDamaged           a file is missing, cut short or altered
     ├── LedgerError                a change could not be recorded; nothing was written
+    │   ├── LedgerAway             the server that keeps the ledger cannot be reached
     │   ├── LedgerBusy             another process holds the write lock
     │   ├── LedgerReadOnly         the ledger may not be written
     │   └── LedgerFull             the disk is full
@@ -77,6 +78,10 @@ class ModelDamaged(ModelError):
 
 class LedgerError(LikewiseError):
     """A change could not be recorded; nothing was written."""
+
+
+class LedgerAway(LedgerError):
+    """The server that keeps the ledger cannot be reached; it may be there again soon."""
 
 
 class LedgerBusy(LedgerError):

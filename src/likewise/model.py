@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from likewise.bundle import (
     Layout,
     Manifest,
     copy_tree,
+    datastore_of,
     generations,
     read_manifest,
     refuse_taken,
@@ -34,6 +35,7 @@ from likewise.comparing import changed_answers
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
 from likewise.errors import LedgerReadOnly, UsageError
+from likewise.moving import move
 from likewise.progress import Progress
 from likewise.settings import Settings, settings_of
 from likewise.types import (
@@ -96,7 +98,9 @@ class Model:
         self._layout = Layout(root)
         manifest = read_manifest(root)
         self._ledger = Ledger.open(
-            self._layout.datastore, read_only=self._past is not None, lock_timeout=self.settings.lock_timeout
+            datastore_of(self._layout, manifest),
+            read_only=self._past is not None,
+            lock_timeout=self.settings.lock_timeout,
         )
         return manifest
 
@@ -327,6 +331,16 @@ class Model:
                 progress=progress or Progress(), by=who(by), note=note,
             )  # fmt: skip
 
+    def move(self, datastore: str, by: str | None = None, note: str | None = None) -> int:
+        """Move the datastore to `postgresql://user@host/database?schema=name`, or back: "sqlite". The new revision.
+
+        Its history comes along. Passwords come from PGPASSWORD or ~/.pgpass. UsageError for a place that cannot be,
+        ModelForeign where a datastore is already, LedgerAway where the server cannot be reached.
+        """
+        if self._temporary:
+            raise UsageError("the model was not saved yet; save it, then move its datastore")
+        return move(self._layout, self._writable, self._answering, datastore, who(by), note)
+
     def prune(self) -> list[int]:
         """Remove the generations that answer no more, and their embeddings; their numbers. The history stays."""
         from likewise.refitting import prune
@@ -428,7 +442,7 @@ class Model:
         self._ledger.copy_to(layout.datastore)
         self._answering.write_snapshot(layout)
         write_card(layout, self._manifest, self._answering.decision.tuned, self.labels)
-        write_manifest(layout, self._manifest)
+        write_manifest(layout, replace(self._manifest, datastore=None))
 
     def close(self) -> None:
         """Let go of the directory; a model that was never saved is gone."""

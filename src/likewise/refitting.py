@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def refit(
         before = _before(job, present, answering)
         encoded = found[0].finish()
         progress.stage("Writing the new generation")
-        manifest = _write(layout, job, found, encoded, time.monotonic() - started)
+        manifest = _write(layout, old, job, found, encoded, time.monotonic() - started)
         _embed(ledger, deltas, encoded)
         revision = ledger.refit(lambda: write_manifest(layout, manifest), by=by, note=note)
         shutil.rmtree(job.work, ignore_errors=True)
@@ -132,7 +132,9 @@ def _seen(job: Job, examples: Sequence[Example], old: Manifest, ledger: Ledger, 
     return sum(examples[i].id <= last for _, held in job.split.parts for i in held)
 
 
-def _write(layout: Layout, job: Job, found: list[Candidate], encoded: Encoded, seconds: float) -> Manifest:
+def _write(
+    layout: Layout, old: Manifest, job: Job, found: list[Candidate], encoded: Encoded, seconds: float
+) -> Manifest:
     while True:
         number = generations(layout)[-1] + 1
         try:
@@ -141,7 +143,14 @@ def _write(layout: Layout, job: Job, found: list[Candidate], encoded: Encoded, s
         except OSError:
             if number not in generations(layout):  # otherwise another refit has just taken this number
                 raise
-    return Manifest(number, job.task, job.recipe.name, job.encoder, asdict(job.settings), facts)
+    return replace(
+        old,
+        generation=number,
+        recipe=job.recipe.name,
+        encoder=job.encoder,
+        settings=asdict(job.settings),
+        fit=facts,
+    )
 
 
 def _embed(ledger: Ledger, deltas: Sequence[Delta], encoded: Encoded) -> None:

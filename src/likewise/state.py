@@ -50,10 +50,20 @@ class State:
     """Index and head of one generation at one revision of its ledger."""
 
     def __init__(
-        self, decision: Decision, task: Task, fingerprint: str, generation: int, embed: Embed | None = None
+        self,
+        decision: Decision,
+        task: Task,
+        fingerprint: str,
+        generation: int,
+        embed: Embed | None = None,
+        keep_texts: bool = False,
     ) -> None:
-        """`embed` encodes texts that the ledger has no embedding of; without it that is an error."""
+        """`embed` encodes texts that the ledger has no embedding of; without it that is an error.
+
+        `keep_texts`: hold the examples' texts as well, for a ledger that may be out of reach when one is to be cited.
+        """
         self.task: Task = task
+        self._keep_texts = keep_texts
         self._embed = embed
         self._made: dict[int, NDArray[np.float32]] = {}  # by text id: embeddings that a read-only ledger cannot keep
         self.fingerprint = fingerprint
@@ -68,6 +78,7 @@ class State:
         self.revision = 0
         self.seen = 0  # the ledger's last revision when it was last followed: later than `revision` for a past state
         self.unsaved = 0  # examples taken in since the last snapshot
+        self.texts: dict[int, str] = {}  # by example, where they are kept
         self._index = Index(self._key_map.dimension)
         self._statistics = Statistics(len(self._decision.whitening.mean))
         self._held: dict[int, int] = {}  # example id -> text id: whose embedding the statistics took in
@@ -114,14 +125,17 @@ class State:
         """Make these examples what the deltas say; the embeddings come from the ledger."""
         leaving = [delta.example_id for delta in deltas if delta.example_id in self._held]
         coming = [delta for delta in deltas if delta.labels is not None]
+        # All that is to be read first: what fails leaves the state as it was.
+        old = self._vectors(ledger, [self._held[i] for i in leaving])
+        embeddings = self._vectors(ledger, [delta.text_id for delta in coming])
+        texts = ledger.texts_by_id(delta.text_id for delta in coming) if self._keep_texts else {}
         if leaving:
-            old = self._vectors(ledger, [self._held[i] for i in leaving])
             self._statistics.remove(old, [self._sets[self._of[i]] for i in leaving])
             self._index.remove(np.array(leaving, dtype=np.int64))
             for i in leaving:
                 del self._held[i], self._of[i]
+                self.texts.pop(i, None)
         if coming:
-            embeddings = self._vectors(ledger, [delta.text_id for delta in coming])
             sets = [delta.labels or () for delta in coming]
             codes = [self._code(labels) for labels in sets]
             ids = [delta.example_id for delta in coming]
@@ -131,9 +145,16 @@ class State:
             )
             self._held.update((delta.example_id, delta.text_id) for delta in coming)
             self._of.update(zip(ids, codes, strict=True))
+            self.texts.update((delta.example_id, texts[delta.text_id]) for delta in coming if texts)
         self.unsaved += len(deltas)
         self._head = None
         self._membership = None
+
+    def read_texts(self, ledger: Ledger) -> None:
+        """Read the texts of the examples that came from a snapshot, which holds none."""
+        if self._keep_texts:
+            found = ledger.texts_by_id(self._held.values())
+            self.texts = {number: found[text_id] for number, text_id in self._held.items() if text_id in found}
 
     def _vectors(self, ledger: Ledger, text_ids: list[int]) -> NDArray[np.float32]:
         """Embeddings by this generation's encoder; those that the ledger has not are made, and kept there."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Task = Literal["single", "multi"]
@@ -69,7 +70,8 @@ class Change:
     """What a change did. `ids` follow the order of what was given; `revision` is the ledger's afterwards.
 
     `added`, `updated`, `known` and `kept` count the examples that are new, that were changed, that were there
-    with the same labels already, and that were left as they were because `on_conflict="keep"` says so.
+    with the same labels already, and that were left as they were because `on_conflict="keep"` says so. `conflicts`
+    counts, by the same words, the texts that were there with other labels, or whose reference had other content.
     """
 
     revision: int
@@ -78,6 +80,7 @@ class Change:
     updated: int = 0
     known: int = 0
     kept: int = 0
+    conflicts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

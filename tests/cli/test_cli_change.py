@@ -34,7 +34,15 @@ def test_a_taught_class_is_known_at_the_next_answer(likewise, kit, own, tmp_path
         result = likewise("teach", own, "--input", data, "--json", "--by", "ada", "--note", "new topic")
 
         taught = result.json()
-        assert taught == {"ids": [61, 62, 63, 64], "revision": 2, "added": 4, "updated": 0, "known": 0, "kept": 0}
+        assert taught == {
+            "ids": [61, 62, 63, 64],
+            "revision": 2,
+            "added": 4,
+            "updated": 0,
+            "known": 0,
+            "kept": 0,
+            "conflicts": {},
+        }
         assert result.err == "likewise: 'cancellation' is a new label\n"
         answer = model.classify("cancel my order")
     assert answer.label == "cancellation"

@@ -136,3 +136,55 @@ def test_erase_says_what_it_cannot_reach(likewise, changed):
     assert "cancel" not in likewise("history", changed, "--example", "61").out
     likewise("erase", changed, "61").refused("example 61 was erased already")
     likewise("erase", changed, "99").refused("no example 99")
+
+
+def test_what_was_exported_is_taken_back_once(likewise, kit, own, tmp_path):
+    rows = [
+        {"text": "where is it", "label": "delivery", "ref": "a1"},
+        {"text": "thank you all", "label": "praise", "ref": "a2"},
+    ]
+    data = kit.write_jsonl(tmp_path / "in.jsonl", rows)
+    assert likewise("teach", own, "--input", data, "--ref-column", "ref").status == 0
+    assert likewise("export", own, tmp_path / "all.jsonl").status == 0
+    back = ("teach", own, "--input", tmp_path / "all.jsonl", "--ref-column", "ref")
+    again = likewise(*back, "--json").json()
+    assert (again["known"], again["added"], again["updated"], again["conflicts"]) == (62, 0, 0, {})
+    assert again["revision"] == 2
+    kept = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    kept[0]["labels"], kept[-1]["labels"] = ["praise"], ["delivery"]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    shown = likewise(*back).out
+    assert "2 updated, 60 already known" in shown
+    assert "2 texts contradict what was there: 2 put in its place." in shown
+    left = likewise(*back, "--on-conflict", "keep", "--json").json()
+    assert (left["known"], left["kept"], left["conflicts"]) == (62, 0, {})
+
+
+def test_a_refit_from_the_command_line(likewise, own):
+    assert likewise("teach", own, NOVEL[0], "--label", "praise").status == 0
+    shown = likewise("refit", own, "--by", "ada", "--note", "monthly")
+    assert shown.status == 0, shown.err
+    assert "generation 2 answers from revision 3 on" in shown.out
+    assert "before" in shown.out and "after" in shown.out
+    done = likewise("refit", own, "--seed", "3", "--json").json()
+    assert (done["generation"], done["revision"], done["examples"]) == (3, 4, 61)
+    assert likewise("history", own, "--limit", "1", "--json").json()["action"] == "refitted"
+    assert likewise("refit", own, "--prune", "--json").json() == {"pruned": [1, 2], "generation": 3}
+    assert "only one generation" in likewise("refit", own, "--prune").out
+    likewise("refit", own, "--prune", "--recipe", "frozen").refused("--prune trains nothing")
+    likewise("refit", own, "--recipe", "frozn").refused("did you mean 'frozen'")
+    assert likewise("check", own).status == 0
+
+
+def test_a_datastore_on_a_server(likewise, kit, own, server, tmp_path):
+    place = server.place()
+    done = likewise("move", own, "--datastore", place, "--json").json()
+    assert done == {"datastore": place, "examples": 60, "revision": 2}
+    assert likewise("teach", own, NOVEL[0], "--label", "cancellation").status == 0
+    assert likewise("classify", own, NOVEL[0], "--json").json()["label"] == "cancellation"
+    assert likewise("check", own).status == 0
+    likewise("move", own, "--datastore", server.place().replace("likewise@", "likewise:hush@")).refused("PGPASSWORD")
+    likewise("move", own, "--datastore", "mysql://x").refused("expected postgresql://")
+    assert "Moved 61 examples to sqlite" in likewise("move", own, "--datastore", "sqlite").out
+    assert likewise("history", own, "--json").json_lines()[0]["action"] == "moved"
+    likewise("move", own, "--datastore", place).refused("holds a datastore already")

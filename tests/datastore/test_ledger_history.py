@@ -88,11 +88,14 @@ class AnySequenceOfChanges(RuleBasedStateMachine):
     @initialize()
     def create(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name, "datastore.db")
+        self.path = self.place()
         self.ledger = Ledger.create(self.path, task=self.task)
         self.other = Ledger.open(self.path)  # another reader, which sees every change at once
         self.oracle = Oracle()
         self.past: list[dict[int, Held]] = [{}]
+
+    def place(self) -> str | Path:
+        return Path(self.folder.name, "datastore.db")
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):

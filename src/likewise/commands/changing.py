@@ -117,11 +117,17 @@ def teach(
             say(f"{label!r} is a new label{suggestion(label, known)}")
     counts = {name: getattr(change, name) for name in ("added", "updated", "known", "kept")}
     if as_json:
-        print_json({"ids": list(change.ids), "revision": change.revision, **counts})
+        conflicts = dict(change.conflicts)
+        print_json({"ids": list(change.ids), "revision": change.revision, **counts, "conflicts": conflicts})
         return
     words = {"added": "added", "updated": "updated", "known": "already known", "kept": "left as it was"}
     done = ", ".join(f"{count:,} {words[name]}" for name, count in counts.items() if count)
     click.echo(f"Taught {counted(len(texts), 'text')}: {done}.")
+    if change.conflicts:
+        words = {"added": "added beside it", "updated": "put in its place", "kept": "left out"}
+        done = ", ".join(f"{count:,} {words[name]}" for name, count in sorted(change.conflicts.items()))
+        total = sum(change.conflicts.values())
+        click.echo(f"{counted(total, 'text')} {'contradicts' if total == 1 else 'contradict'} what was there: {done}.")
     click.echo(f"{'Id' if len(set(change.ids)) == 1 else 'Ids'}: {ranges(change.ids)}. Revision: {change.revision}.")
 
 

@@ -51,6 +51,11 @@ _ANSWERING = ("threads", "token_budget", "runtime", "max_text")
     metavar="[auto|single|multi]",
     help="One label a text, or none to several; auto: single when every row has exactly one. [default: auto]",
 )
+@click.option(
+    "--datastore",
+    metavar="URL",
+    help="Keep the examples on a server: postgresql://user@host/database?schema=name. [default: in MODEL]",
+)
 @click.option("--dev", metavar="DATA", help="Rows that choose the settings. [default: a part of DATA is held out]")
 @column_options(ref=True)
 @settings_options(*settings_of("fit"), *_ANSWERING)
@@ -61,6 +66,7 @@ def fit(
     recipe: str,
     encoder: str,
     task: str,
+    datastore: str | None,
     dev: str | None,
     text_column: str,
     label_column: str | None,
@@ -75,12 +81,15 @@ def fit(
     stopped when the same command is given again.
     """
     from likewise.data import read_examples
+    from likewise.moving import require_free
     from likewise.recipes import recipe_named
     from likewise.validation import decide_task
 
     chosen, target = settings(), Path(os.path.abspath(model))
     recipe_named(recipe)
     _refuse_taken(target)
+    if datastore is not None:
+        require_free(datastore)
     columns = columns_from(text_column, label_column, ref_column, separator)
     examples = read_examples(
         data, columns, task="single" if task == "single" else None, rejects=rejects, limit=chosen.max_text
@@ -110,6 +119,8 @@ def fit(
         raise
     with fitted:
         fitted.save(target)
+        if datastore is not None:
+            fitted.move(datastore)
         summary = _summary(fitted, model, examples)
     if as_json:
         print_json(summary)

@@ -1,4 +1,4 @@
-"""Commands about what a model knew and when: history, diff, revert, erase, refit, export."""
+"""Commands about what a model knew and when: history, diff, revert, erase, refit, move, export."""
 
 from __future__ import annotations
 
@@ -109,6 +109,32 @@ def refit(
     from likewise.rendering import render_refit, stdout
 
     render_refit(stdout(), done)
+
+
+@click.command(cls=Command, short_help="Move the examples to a server, or back.")
+@model_argument
+@click.option(
+    "--datastore",
+    required=True,
+    metavar="URL",
+    help="Where to: postgresql://user@host/database?schema=name, or sqlite (the file in MODEL).",
+)
+@record_options
+@settings_options("lock_timeout")
+@json_option
+def move(model: str, datastore: str, by: str | None, note: str | None, as_json: bool) -> None:
+    """Move the datastore, with its history, to a PostgreSQL server that many machines share, or back into MODEL.
+
+    The password comes from PGPASSWORD or ~/.pgpass. Copies of MODEL on other machines share the datastore from then on.
+    Moved back, MODEL has a datastore of its own again, and the server's stays for the others.
+    """
+    with open_model(model) as opened:
+        revision = opened.move(datastore, by=by, note=note)
+        count = opened.history(limit=1)[0].examples
+    if as_json:
+        print_json({"datastore": datastore, "examples": count, "revision": revision})
+    else:
+        click.echo(f"Moved {counted(count, 'example')} to {datastore}. Revision: {revision}.")
 
 
 @click.command(cls=Command, short_help="Undo what came after a revision.")

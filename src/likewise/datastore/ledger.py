@@ -7,22 +7,22 @@ connection of its own, writers wait for each other.
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import cast, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, insert
 
 from likewise.datastore import ledger_reading as reading
-from likewise.datastore.ledger_checks import digest_of, findings
+from likewise.datastore.ledger_checks import digest_of, findings, task_of
 from likewise.datastore.ledger_reading import Delta, NotEmbedded, Version
 from likewise.datastore.ledger_sqlite import SqliteStore
 from likewise.datastore.ledger_writing import (
@@ -31,31 +31,30 @@ from likewise.datastore.ledger_writing import (
     erase,
     exchange,
     id_of,
+    leave,
     record,
     required,
     revert,
+    write_move,
     write_refit,
     write_taught,
     write_vectors,
 )
-from likewise.datastore.schema import SCHEMA_VERSION, meta, metadata
+from likewise.datastore.schema import SCHEMA_VERSION, meta
+from likewise.datastore.store import Store, copy_rows, is_url
 from likewise.datastore.teaching import Slot, State, Teaching
 from likewise.errors import (
     DataError,
     ExampleError,
     LabelError,
     LedgerError,
-    LedgerFull,
-    LedgerReadOnly,
     ModelDamaged,
-    ModelForeign,
-    ModelNewer,
     UsageError,
     suggestion,
 )
 from likewise.types import Change, Erasure, Example, ExampleVersion, OnConflict, Revision, Task
 
-__all__ = ["Delta", "Ledger", "NewExample", "NotEmbedded"]
+__all__ = ["Delta", "Ledger", "NewExample", "NotEmbedded", "is_url", "require_room"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,54 +74,46 @@ class Ledger:
     LedgerFull. After any error nothing was written.
     """
 
-    def __init__(self, store: SqliteStore, task: Task) -> None:
+    def __init__(self, store: Store, task: Task) -> None:
         self._store = store
+        self._left: list[Store] = []  # where it was before it was moved
         self.task: Task = task
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], *, task: Task, lock_timeout: float = 10.0) -> Ledger:
-        """Make a new, empty ledger in a file that is not there yet. `lock_timeout` in seconds.
+    def create(cls, location: str | os.PathLike[str], *, task: Task, lock_timeout: float = 10.0) -> Ledger:
+        """Make a new, empty ledger in a file that is not there yet, or on a server. `lock_timeout` in seconds.
 
         Raises ModelForeign when something is there, LedgerReadOnly when the folder may not be written, LedgerError
-        when there is no such folder.
+        when there is no such folder, LedgerAway when the server cannot be reached, UsageError for a URL that cannot be.
         """
-        path = Path(path)
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            raise ModelForeign(f"{path} exists already; name a file that does not") from None
-        except OSError as error:
-            kinds = {errno.EACCES: LedgerReadOnly, errno.EPERM: LedgerReadOnly, errno.EROFS: LedgerReadOnly,
-                     errno.ENOSPC: LedgerFull}  # fmt: skip
-            kind = kinds.get(error.errno or 0, LedgerError)
-            raise kind(f"{path}: cannot make the datastore there ({error.strerror}); choose another folder") from error
-        store = None
-        try:
-            store = SqliteStore(path, read_only=False, lock_timeout=lock_timeout)
-            with store.write() as connection:
-                metadata.create_all(connection)
-                facts = {"schema": str(SCHEMA_VERSION), "task": task}
-                connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
-        except BaseException:
-            if store is not None:
-                store.close()
-            path.unlink()
-            raise
-        return cls(store, task)
+        facts = {"schema": str(SCHEMA_VERSION), "task": task}
+
+        def fill(connection: Connection) -> None:
+            connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
+
+        return cls(_created(location, lock_timeout, fill), task)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False, lock_timeout: float = 10.0) -> Ledger:
+    def open(cls, location: str | os.PathLike[str], *, read_only: bool = False, lock_timeout: float = 10.0) -> Ledger:
         """Open a ledger; for reading only where that is asked for, or where its file or folder may not be written.
 
         Raises ModelDamaged when the file is missing, cut short or altered, ModelForeign when it is another database,
-        ModelNewer when a newer Likewise made it, ModelError when it may not be read.
+        ModelNewer when a newer Likewise made it, ModelError when it may not be read, LedgerAway when the server cannot
+        be reached.
         """
-        store = SqliteStore(Path(path), read_only=read_only, lock_timeout=lock_timeout)
+        store = _opened(location, read_only, lock_timeout)
         try:
-            return cls(store, _task_of(store))
+            return cls(store, task_of(store))
         except BaseException:
             store.close()
             raise
+
+    def reopen(self, location: str | os.PathLike[str], *, lock_timeout: float = 10.0) -> None:
+        """Go on at another place, where the ledger was moved to. Errors as those of `open`."""
+        with Ledger.open(location):
+            fresh = _opened(location, self.read_only, lock_timeout)
+        self._left.append(self._store)  # closed with the ledger: another thread may be reading from it
+        self._store = fresh
 
     @property
     def read_only(self) -> bool:
@@ -130,9 +121,9 @@ class Ledger:
         return self._store.read_only
 
     @property
-    def path(self) -> Path:
-        """The file."""
-        return self._store.path
+    def name(self) -> str:
+        """The file, or the server's URL without a password."""
+        return self._store.name
 
     def __enter__(self) -> Ledger:
         return self
@@ -144,11 +135,48 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file. Closing twice is fine; anything else afterwards raises LedgerError."""
-        self._store.close()
+        for store in (self._store, *self._left):
+            store.close()
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Copy the ledger as it stands, with its history, into a new file. ModelForeign when something is there."""
         self._store.copy_to(Path(path))
+
+    def move_to(
+        self,
+        location: str | os.PathLike[str],
+        switch: Callable[[], None],
+        *,
+        lock_timeout: float = 10.0,
+        by: str | None = None,
+        note: str | None = None,
+    ) -> int:
+        """Move the ledger with its history to a file or a server where there is none; the revision that says so.
+
+        No change can come between. `switch` makes the new place known before the old one lets go. A file that is left
+        keeps the revisions alone, so that others learn of the move; a server's ledger stays as it is, for others may
+        share it. Errors as those of `create`.
+        """
+        with self._write() as source:
+            revision = write_move(source, reading.live_count(source), by, note)
+            _created(location, lock_timeout, lambda target: copy_rows(source, target)).close()
+            if not is_url(self.name):
+                leave(source, str(location))
+            switch()
+        return revision
+
+    def announcements(self, stop: threading.Event) -> Iterator[None]:
+        """One item whenever another process may have changed something; hints, and no more."""
+        return self._store.announcements(stop)
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """A write transaction. LedgerError where the datastore was moved: nobody would follow a change here."""
+        with self._store.write() as connection:
+            if place := reading.moved(connection):
+                raise LedgerError(f"{self.name}: the datastore was moved to {place}, nothing was written here; "
+                                  "open the model again")  # fmt: skip
+            yield connection
 
     # Changes
 
@@ -172,7 +200,7 @@ class Ledger:
         if on_conflict not in (None, *get_args(OnConflict)):
             raise ValueError(f"on_conflict is {on_conflict!r}; expected None, 'keep', 'replace' or 'both'")
         states, entries = self._prepared(new)
-        with self._store.write() as connection:
+        with self._write() as connection:
             known_texts = reading.text_ids(connection, (state.digest for state in states))
             refs = {state.ref for state in states if state.ref is not None}
             ever = reading.examples_ever(connection, known_texts.values(), refs)
@@ -192,7 +220,7 @@ class Ledger:
                 revision = reading.last_revision(connection)
         counts = teaching.counts
         return Change(revision, tuple(id_of(slot) for slot in slots), added=counts["added"], updated=counts["updated"],
-                      known=counts["known"], kept=counts["kept"])  # fmt: skip
+                      known=counts["known"], kept=counts["kept"], conflicts={str(name): count for name, count in teaching.conflicts.items()})  # fmt: skip
 
     def forget(self, ids: Iterable[int], *, by: str | None = None, note: str | None = None) -> Change:
         """Forget examples: they stay in the history and decide nothing any more.
@@ -200,7 +228,7 @@ class Ledger:
         Raises ExampleError for an id that is unknown or forgotten already.
         """
         listed = [int(number) for number in ids]
-        with self._store.write() as connection:
+        with self._write() as connection:
             found = required(connection, listed)
             return record(connection, "forgot", listed, found, dict.fromkeys(found), by, note)
 
@@ -220,7 +248,7 @@ class Ledger:
         if len(listed) != len(labels):
             raise LabelError(f"{len(listed)} ids and {len(labels)} label sets; expected one label set for each id")
         wanted = {number: self._checked(its, f"example {number}") for number, its in zip(listed, labels, strict=True)}
-        with self._store.write() as connection:
+        with self._write() as connection:
             return record(connection, "relabelled", listed, required(connection, listed), wanted, by, note)
 
     def rename_label(self, old: str, new: str, *, by: str | None = None, note: str | None = None) -> Change:
@@ -228,7 +256,7 @@ class Ledger:
 
         Raises LabelError when `old` is unknown, or when `new` is there already (merge_labels joins two labels).
         """
-        with self._store.write() as connection:
+        with self._write() as connection:
             known = reading.label_counts(connection)
             if old not in known:
                 raise _unknown_label(old, known)
@@ -241,7 +269,7 @@ class Ledger:
 
         Raises LabelError for an unknown label.
         """
-        with self._store.write() as connection:
+        with self._write() as connection:
             known = reading.label_counts(connection)
             for old in olds:
                 if old not in known:
@@ -253,7 +281,7 @@ class Ledger:
 
         Nothing differs: no revision. The history keeps what is undone. Raises UsageError for a revision that is none.
         """
-        with self._store.write() as connection:
+        with self._write() as connection:
             last = reading.last_revision(connection)
             if not 0 <= target <= last:
                 raise UsageError(f"revision {target}: found none of that number, expected 0 to {last}; see the history")
@@ -266,7 +294,7 @@ class Ledger:
         the same examples anew is no error. Raises ExampleError for an id that is unknown, or erased before.
         """
         listed = [int(number) for number in ids]
-        with self._store.write() as connection:
+        with self._write() as connection:
             return erase(connection, listed, by, note)
 
     def embed(self, vectors: Mapping[int, npt.NDArray[np.float32]], fingerprint: str) -> None:
@@ -275,20 +303,20 @@ class Ledger:
         Those that are there stay; a text that was erased meanwhile gets none.
         """
         stored = {text_id: np.asarray(vector, dtype=reading.VECTOR).tobytes() for text_id, vector in vectors.items()}
-        with self._store.write() as connection:
+        with self._write() as connection:
             missing = reading.not_embedded(connection, stored, fingerprint)
             write_vectors(connection, {text_id: stored[text_id] for text_id in missing}, fingerprint)
 
     def refit(self, switch: Callable[[], None], *, by: str | None = None, note: str | None = None) -> int:
         """Record that another generation answers from here on; `switch` makes it so before that is committed."""
-        with self._store.write() as connection:
+        with self._write() as connection:
             revision = write_refit(connection, reading.live_count(connection), by, note)
             switch()
         return revision
 
     def drop_embeddings(self, keep: str) -> None:
         """Delete the embeddings by all encoders but the one with this fingerprint."""
-        with self._store.write() as connection:
+        with self._write() as connection:
             drop_vectors(connection, keep)
 
     def scrub(self) -> None:
@@ -297,7 +325,7 @@ class Ledger:
 
     def complete(self) -> None:
         """Record that an erasure has left every file."""
-        with self._store.write() as connection:
+        with self._write() as connection:
             complete(connection)
 
     # Reading
@@ -308,11 +336,20 @@ class Ledger:
 
     def erased(self, after: int) -> bool:
         """Whether examples were erased after a revision."""
-        return self._store.read(lambda connection: reading.happened(connection, "erased", after))
+        return self._store.read(lambda connection: reading.happened(connection, ("erased",), after))
 
-    def refitted(self, after: int) -> bool:
-        """Whether another generation answers since a revision."""
-        return self._store.read(lambda connection: reading.happened(connection, "refitted", after))
+    def renewed(self, after: int) -> bool:
+        """Whether the model directory names another generation, or another datastore, since a revision."""
+        return self._store.read(lambda connection: reading.happened(connection, ("refitted", "moved"), after))
+
+    def moved(self) -> str | None:
+        """The place that the datastore was moved to, None where it was not."""
+        return self._store.read(reading.moved)
+
+    def texts_by_id(self, text_ids: Iterable[int]) -> dict[int, str]:
+        """Texts by their own ids; unknown ones are left out."""
+        wanted = list(text_ids)
+        return self._store.read(lambda connection: reading.texts_by_id(connection, wanted))
 
     def last_id(self, at: int) -> int:
         """The greatest id that was given up to a revision; 0 when none was."""
@@ -443,25 +480,31 @@ class Ledger:
         return distinct
 
 
-def _task_of(store: SqliteStore) -> Task:
-    """The task in `meta`, once the file is known to be a ledger that we can read."""
+def require_room(url: str) -> None:
+    """Raise where a server's schema cannot take a ledger: UsageError, LedgerAway, or ModelForeign where one is."""
+    from likewise.datastore.ledger_postgres import PostgresStore
 
-    def facts(connection: Connection) -> dict[str, str] | None:
-        tables = inspect(connection).get_table_names()
-        if "meta" not in tables:
-            if tables:
-                raise ModelForeign(f"{store.path}: a database, but no datastore of Likewise; name another file")
-            return None
-        return {key: value for key, value in connection.execute(select(meta.c.key, meta.c.value))}
+    store = PostgresStore(url, read_only=True, lock_timeout=0)
+    try:
+        store.refuse_taken()
+    finally:
+        store.close()
 
-    found = store.read(facts)
-    if found is None or not {"schema", "task"} <= found.keys() or found["task"] not in get_args(Task):
-        raise ModelDamaged(f"{store.path}: the datastore is empty or cut short; restore it from a backup")
-    with suppress(ValueError):
-        if int(found["schema"]) <= SCHEMA_VERSION:
-            return cast(Task, found["task"])
-    raise ModelNewer(f"{store.path}: the datastore has schema {found['schema']}, this version reads up to "
-                     f"{SCHEMA_VERSION}; upgrade likewise")  # fmt: skip
+
+def _opened(location: str | os.PathLike[str], read_only: bool, lock_timeout: float) -> Store:
+    if is_url(location):
+        from likewise.datastore.ledger_postgres import PostgresStore
+
+        return PostgresStore(str(location), read_only=read_only, lock_timeout=lock_timeout)
+    return SqliteStore(Path(location), read_only=read_only, lock_timeout=lock_timeout)
+
+
+def _created(location: str | os.PathLike[str], lock_timeout: float, fill: Callable[[Connection], None]) -> Store:
+    if is_url(location):
+        from likewise.datastore.ledger_postgres import PostgresStore
+
+        return PostgresStore.create(str(location), lock_timeout=lock_timeout, fill=fill)
+    return SqliteStore.create(Path(location), lock_timeout=lock_timeout, fill=fill)
 
 
 def _unknown_label(found: str, known: Iterable[str]) -> LabelError:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
+from typing import cast, get_args
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, exists, func, inspect, select
 
 from likewise.datastore.ledger_reading import LIVE, VECTOR, erasing, label_reader, labels_as_stored
-from likewise.datastore.schema import embeddings, examples, revisions, texts, versions
-from likewise.errors import ModelDamaged
+from likewise.datastore.schema import SCHEMA_VERSION, embeddings, examples, meta, revisions, texts, versions
+from likewise.datastore.store import Store
+from likewise.errors import ModelDamaged, ModelForeign, ModelNewer
 from likewise.types import Task
 
 _NAMED = 10  # findings of one kind that are named; the rest is counted
@@ -146,3 +149,26 @@ def _not_embedded(connection: Connection, fingerprint: str) -> Iterator[str]:
     statement = select(versions.c.example_id, versions.c.text_id).where(LIVE, ~there)
     for number, text_id in connection.execute(statement.order_by(versions.c.example_id)):
         yield f"example {number} (text {text_id}) has no embedding of generation {fingerprint}: an answer will make it"
+
+
+def task_of(store: Store) -> Task:
+    """The task in `meta`, once the file is known to be a ledger that we can read."""
+
+    def facts(connection: Connection) -> dict[str, str] | None:
+        tables = inspect(connection).get_table_names()
+        if "meta" not in tables:
+            if tables:
+                raise ModelForeign(f"{store.name}: a database, but no datastore of Likewise; name another file")
+            return None
+        return {key: value for key, value in connection.execute(select(meta.c.key, meta.c.value))}
+
+    found = store.read(facts)
+    if found is None or not {"schema", "task"} <= found.keys() or found["task"] not in get_args(Task):
+        raise ModelDamaged(
+            f"{store.name}: the datastore is empty or cut short, or there is none; restore it from a backup"
+        )
+    with suppress(ValueError):
+        if int(found["schema"]) <= SCHEMA_VERSION:
+            return cast(Task, found["task"])
+    raise ModelNewer(f"{store.name}: the datastore has schema {found['schema']}, this version reads up to "
+                     f"{SCHEMA_VERSION}; upgrade likewise")  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, exists, func, select
 
-from likewise.datastore.schema import ERASING, embeddings, meta, revisions, texts, versions
+from likewise.datastore.schema import ERASING, MOVED, embeddings, meta, revisions, texts, versions
 from likewise.errors import ModelDamaged
 from likewise.types import Example, ExampleVersion, Revision
 
@@ -131,9 +131,9 @@ def last_revision(connection: Connection) -> int:
     return connection.execute(select(func.max(revisions.c.revision))).scalar_one() or 0
 
 
-def happened(connection: Connection, action: str, after: int) -> bool:
-    """Whether there was a change of this kind after a revision."""
-    statement = select(revisions.c.revision).where(revisions.c.revision > after, revisions.c.action == action)
+def happened(connection: Connection, actions: Sequence[str], after: int) -> bool:
+    """Whether there was a change of one of these kinds after a revision."""
+    statement = select(revisions.c.revision).where(revisions.c.revision > after, revisions.c.action.in_(actions))
     return connection.execute(statement.limit(1)).first() is not None
 
 
@@ -141,6 +141,11 @@ def erasing(connection: Connection) -> int | None:
     """The revision of an erasure that was not completed."""
     found = connection.execute(select(meta.c.value).where(meta.c.key == ERASING)).scalar()
     return None if found is None else int(found)
+
+
+def moved(connection: Connection) -> str | None:
+    """The place that the datastore was moved to, None where it was not."""
+    return connection.execute(select(meta.c.value).where(meta.c.key == MOVED)).scalar()
 
 
 def latest_versions(connection: Connection, ids: Iterable[int], at: int = _GREATEST) -> dict[int, Version]:
@@ -245,9 +250,14 @@ def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> 
 
 def not_embedded(connection: Connection, wanted: Iterable[int], fingerprint: str) -> dict[int, str]:
     """Those of these texts that have no embedding by this encoder, by id."""
-    there = embedded(connection, wanted, fingerprint)
+    listed = set(wanted)
+    return texts_by_id(connection, listed - embedded(connection, listed, fingerprint))
+
+
+def texts_by_id(connection: Connection, wanted: Iterable[int]) -> dict[int, str]:
+    """Texts by their own ids; unknown ones are left out."""
     found: dict[int, str] = {}
-    for chunk in chunks(sorted(set(wanted) - there)):
+    for chunk in chunks(sorted(set(wanted)), 4 * _CHUNK):
         rows = connection.execute(select(texts.c.id, texts.c.text).where(texts.c.id.in_(chunk)))
         found.update((number, text) for number, text in rows)
     return found

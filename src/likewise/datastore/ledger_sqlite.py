@@ -7,6 +7,7 @@ SQLite's. A directory that may not be written is read without locks; its files a
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from likewise.datastore.schema import metadata
 from likewise.errors import (
     DataError,
     LedgerBusy,
@@ -60,6 +62,43 @@ class SqliteStore:
         self.read_only = read_only or self._frozen
         with translated(self.path):
             self._source = self._open()
+
+    @classmethod
+    def create(cls, path: Path, *, lock_timeout: float, fill: Callable[[Connection], None]) -> SqliteStore:
+        """Make the file, and in it the tables, filled as one transaction; on an error nothing stays behind.
+
+        ModelForeign when something is there, LedgerReadOnly when the folder may not be written, LedgerError when there
+        is no such folder.
+        """
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            raise ModelForeign(f"{path} exists already; name a file that does not") from None
+        except OSError as error:
+            kinds = {errno.EACCES: LedgerReadOnly, errno.EPERM: LedgerReadOnly, errno.EROFS: LedgerReadOnly,
+                     errno.ENOSPC: LedgerFull}  # fmt: skip
+            kind = kinds.get(error.errno or 0, LedgerError)
+            raise kind(f"{path}: cannot make the datastore there ({error.strerror}); choose another folder") from error
+        store = None
+        try:
+            store = cls(path, read_only=False, lock_timeout=lock_timeout)
+            with store.write() as connection:
+                metadata.create_all(connection)
+                fill(connection)
+        except BaseException:
+            if store is not None:
+                store.close()
+            path.unlink()
+            raise
+        return store
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def announcements(self, stop: threading.Event) -> Iterator[None]:
+        """None: SQLite announces nothing."""
+        return iter(())
 
     @property
     def engine(self) -> Engine:

@@ -21,7 +21,7 @@ from likewise.datastore.ledger_reading import (
     live_with_any,
     possible,
 )
-from likewise.datastore.schema import ERASING, embeddings, examples, meta, revisions, texts, versions
+from likewise.datastore.schema import ERASING, MOVED, embeddings, examples, meta, revisions, texts, versions
 from likewise.datastore.teaching import Slot
 from likewise.errors import ExampleError
 from likewise.types import Change, Erasure
@@ -207,6 +207,19 @@ def write_vectors(connection: Connection, vectors: Mapping[int, bytes], fingerpr
 def write_refit(connection: Connection, examples: int, by: str | None, note: str | None) -> int:
     """Record that a new generation answers from here on; the revision."""
     return _write_revision(connection, "refitted", examples, by, note)
+
+
+def write_move(connection: Connection, examples: int, by: str | None, note: str | None) -> int:
+    """Record that the datastore is somewhere else from here on; the revision."""
+    return _write_revision(connection, "moved", examples, by, note)
+
+
+def leave(connection: Connection, for_place: str) -> None:
+    """Delete all but the revisions, and write where the datastore was moved to."""
+    for table in (versions, embeddings, texts):
+        connection.execute(delete(table))
+    connection.execute(delete(examples))
+    connection.execute(insert(meta), {"key": MOVED, "value": for_place})
 
 
 def drop_vectors(connection: Connection, keep: str) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBina
 SCHEMA_VERSION = 1
 """Written into `meta` under "schema"; a ledger with a greater one is refused."""
 
+MOVED = "moved"
+"""The key in `meta` of the place that a datastore was moved to; the file that stays behind holds no example."""
 ERASING = "erasing"
 """The key in `meta` of the revision whose erasure has not left every file yet."""
 
@@ -22,7 +24,7 @@ metadata = MetaData()
 meta = Table(
     "meta",
     metadata,
-    Column("key", String(64), primary_key=True),  # "schema", "task", and ERASING while an erasure is not complete
+    Column("key", String(64), primary_key=True),  # "schema", "task", and the two below
     Column("value", Text, nullable=False),
 )
 

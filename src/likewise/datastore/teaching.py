@@ -48,12 +48,14 @@ class Slot:
 class Teaching:
     """One call of teach: start with the live examples that share a text or a reference with its entries, by id.
 
-    `slots` are these and the new ones, in the order of their ids; `counts` says how often each outcome was.
+    `slots` are these and the new ones, in the order of their ids; `counts` says how often each outcome was, and
+    `conflicts` how often it was that of an entry that what is there contradicts.
     """
 
     on_conflict: OnConflict | None
     slots: list[Slot] = field(default_factory=list)
     counts: Counter[Outcome] = field(default_factory=Counter)
+    conflicts: Counter[Outcome] = field(default_factory=Counter)
     _by_text: dict[str, list[Slot]] = field(default_factory=dict)
     _by_ref: dict[str, Slot] = field(default_factory=dict)
 
@@ -69,9 +71,20 @@ class Teaching:
         count: by default the same labels are known already and other labels make a second example that disagrees;
         "keep" leaves them alone; "replace" gives them these labels; "both" adds an example in any case.
         """
+        conflict = self._conflicts(new)
         slot, outcome = self._decide(entry, new)
         self.counts[outcome] += 1
+        if conflict:
+            self.conflicts[outcome] += 1
         return slot
+
+    def _conflicts(self, new: State) -> bool:
+        """Whether what is there says otherwise: other content under this reference, or other labels on this text."""
+        holder = None if new.ref is None else self._by_ref.get(new.ref)
+        if holder is not None:
+            return holder.now != new
+        twins = self._by_text.get(new.digest, [])
+        return bool(twins) and all(twin.now.labels != new.labels for twin in twins)
 
     def _decide(self, entry: int, new: State) -> tuple[Slot, Outcome]:
         holder = None if new.ref is None else self._by_ref.get(new.ref)

@@ -1,0 +1,257 @@
+"""A ledger on a PostgreSQL server: how it is reached, read, written, and what its errors mean.
+
+A ledger is a schema of a database: `postgresql://user@host/database?schema=name` ("likewise" when none is named).
+Passwords come from where libpq takes them (PGPASSWORD, PGPASSFILE, ~/.pgpass), never from the URL, so that none gets
+into a file, a log or a message. Writers take turns by an advisory lock of the schema; a reader sees one state of the
+ledger through a whole transaction. Connections that a restart of the server has broken are made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, create_engine, func, inspect, make_url, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.schema import CreateSchema
+
+from likewise.datastore.schema import metadata, revisions
+from likewise.datastore.store import copy_rows
+from likewise.errors import (
+    LedgerAway,
+    LedgerBusy,
+    LedgerError,
+    LedgerFull,
+    LedgerReadOnly,
+    LikewiseError,
+    MissingExtra,
+    ModelDamaged,
+    ModelForeign,
+    UsageError,
+)
+
+_Result = TypeVar("_Result")
+
+DEFAULT_SCHEMA = "likewise"
+CONNECT_SECONDS = 5
+"""How long a server may take to answer the first knock."""
+LISTEN_SECONDS = 0.5
+"""How soon a listener notices that it is to stop."""
+PAUSE = 1.0
+"""Seconds for which a server that could not be reached is left in peace before an answer asks for it again."""
+
+_BUSY = {"55P03", "40P01", "57014"}  # lock not available, deadlock, cancelled by a timeout
+_FULL = {"53100"}
+_READ_ONLY = {"25006", "42501"}  # read-only transaction, insufficient privilege
+_MISSING = {"42P01", "3F000", "42703"}  # table, schema, column
+
+
+def address(location: str) -> tuple[URL, str]:
+    """The server's address and the schema. UsageError, without what is secret in it, for a URL that cannot be."""
+    try:
+        url = make_url(location)
+    except (ArgumentError, ValueError) as error:
+        raise UsageError("the datastore's URL cannot be read; expected postgresql://user@host/database") from error
+    if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise UsageError(f"the datastore's URL begins with {url.drivername!r}; expected postgresql://")
+    if url.password is not None or "password" in url.query:
+        raise UsageError("the datastore's URL holds a password, which would end in files and logs; leave it out there "
+                         "and set PGPASSWORD, or use ~/.pgpass")  # fmt: skip
+    schema = url.query.get("schema", DEFAULT_SCHEMA)
+    if not isinstance(schema, str) or not re.fullmatch("[a-z_][a-z0-9_]{0,62}", schema):
+        raise UsageError(f"schema {schema!r}: expected small letters, digits and underscores")
+    return url.set(drivername="postgresql").difference_update_query(["schema"]), schema
+
+
+class PostgresStore:
+    """Connections to one schema of a PostgreSQL database."""
+
+    def __init__(self, location: str, *, read_only: bool, lock_timeout: float) -> None:
+        self._url, self.schema = address(location)
+        try:
+            import psycopg
+        except ImportError as error:
+            raise MissingExtra(
+                "a datastore on PostgreSQL needs psycopg; run: pip install 'likewise[postgresql]'"
+            ) from error
+        self._psycopg: Any = psycopg
+        self.read_only = read_only
+        self._lock_timeout = lock_timeout
+        self._process = os.getpid()
+        self._closed = threading.Event()
+        self._away: tuple[float, LedgerAway] | None = None  # until when, and why
+        self.engine = create_engine(
+            self._url.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            max_overflow=-1,
+            hide_parameters=True,  # texts belong into no log
+            connect_args={
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": "likewise",
+                "options": f"-c search_path={self.schema} -c synchronous_commit=on -c client_encoding=UTF8",
+            },
+        )
+        self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @classmethod
+    def create(cls, location: str, *, lock_timeout: float, fill: Callable[[Connection], None]) -> PostgresStore:
+        """Make the schema where it is missing, and in it the tables, filled as one transaction.
+
+        ModelForeign when there is a datastore already.
+        """
+        store = cls(location, read_only=False, lock_timeout=lock_timeout)
+        try:
+            with store.translated(), store.engine.begin() as connection:
+                if not inspect(connection).has_schema(store.schema):
+                    connection.execute(CreateSchema(store.schema, if_not_exists=True))
+            with store.write() as connection:
+                store.refuse_taken()  # once more, now that nobody else can make it
+                metadata.create_all(connection, checkfirst=False)
+                fill(connection)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def refuse_taken(self) -> None:
+        """ModelForeign where the schema holds a ledger."""
+        with self.translated(), self._reading.connect() as connection:
+            if inspect(connection).has_table("meta", schema=self.schema):
+                raise ModelForeign(f"{self.name} holds a datastore already; name another schema: "
+                                   "postgresql://.../database?schema=NAME")  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        return str(self._url.update_query_dict({"schema": self.schema}))
+
+    def read(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Run `work` in one read transaction; see Store."""
+        self._usable()
+        with self.translated(), self._reading.connect() as connection, connection.begin():
+            return work(connection)
+
+    def revision(self) -> int:
+        """The number of the last change. LedgerAway at once where the server was away a moment ago."""
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise LedgerAway(str(self._away[1]))
+        try:
+            found = self.read(lambda connection: connection.execute(select(func.max(revisions.c.revision))).scalar())
+        except LedgerAway as error:
+            self._away = (time.monotonic() + PAUSE, error)
+            raise
+        self._away = None
+        return int(found or 0)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction; see Store. LedgerAway where it may have been committed all the same says so."""
+        if self.read_only:
+            raise LedgerReadOnly(f"{self.name}: opened for reading only, nothing was written")
+        self._usable()
+        with self.translated("nothing was written; "), self.engine.connect() as connection:
+            change = connection.begin()
+            try:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{max(1, round(self._lock_timeout * 1000))}ms'")
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended(current_schema(), 0))")
+                yield connection
+                connection.exec_driver_sql(f"NOTIFY {self._channel}")
+            except BaseException:
+                with suppress(DBAPIError):
+                    change.rollback()
+                raise
+            self._commit(change)
+
+    def _commit(self, change: Any) -> None:
+        try:
+            change.commit()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise LedgerAway(f"{self.name}: the connection broke while the change was committed, it may be there or "
+                             "not; look at the history before you try again") from error  # fmt: skip
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the present state into a new SQLite file. ModelForeign when something is there."""
+        from likewise.datastore.ledger_sqlite import SqliteStore
+
+        def copy(connection: Connection) -> None:
+            SqliteStore.create(
+                path, lock_timeout=self._lock_timeout, fill=lambda target: copy_rows(connection, target)
+            ).close()
+
+        self.read(copy)
+
+    def scrub(self) -> None:
+        """Rewrite the tables without what was deleted. The server's own log and its backups are not reached."""
+        self._usable()
+        with self.translated(), self.engine.connect() as connection:
+            outside = connection.execution_options(isolation_level="AUTOCOMMIT")
+            for table in metadata.sorted_tables:
+                outside.exec_driver_sql(f"VACUUM (FULL) {self.schema}.{table.name}")
+
+    def integrity(self) -> list[str]:
+        """Nothing: the server looks after pages, indices and foreign keys."""
+        return []
+
+    @property
+    def _channel(self) -> str:
+        return f"likewise_{self.schema}"[:63]
+
+    def announcements(self, stop: threading.Event) -> Iterator[None]:
+        """One item whenever a change may have been made; see Store. On a connection of its own."""
+        try:
+            with self._psycopg.connect(
+                str(self._url), autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="likewise follower"
+            ) as connection:
+                connection.execute(f"LISTEN {self._channel}")
+                yield  # whatever was announced before we listened
+                while not (stop.is_set() or self._closed.is_set()):
+                    for _ in connection.notifies(timeout=LISTEN_SECONDS, stop_after=1):
+                        yield
+        except self._psycopg.Error as error:
+            raise self._refusal(error, "") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._closed.set()
+        if os.getpid() == self._process:
+            self.engine.dispose()
+
+    def _usable(self) -> None:
+        if self._closed.is_set():
+            raise LedgerError(f"{self.name}: the ledger was closed; open the model again")
+        if os.getpid() != self._process:
+            raise LedgerError(f"{self.name}: opened before this process was forked; open the model again in it")
+
+    @contextmanager
+    def translated(self, done: str = "") -> Iterator[None]:
+        """Turn what the server says into our errors, each naming it and what to do next."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._refusal(error.orig, done) from error
+
+    def _refusal(self, error: BaseException | None, done: str) -> LikewiseError:
+        """Our error for one of the server's, by its code (PostgreSQL's documentation, appendix A)."""
+        code = getattr(error, "sqlstate", None)
+        said = " ".join(str(error).split())[:300]
+        if code in _BUSY:
+            return LedgerBusy(f"{self.name}: another writer holds its lock, nothing was written; "
+                              "try again later, or wait longer with the setting lock_timeout")  # fmt: skip
+        if code in _FULL:
+            return LedgerFull(f"{self.name}: the server's disk is full, nothing was written; make room and try again")
+        if code in _READ_ONLY:
+            return LedgerReadOnly(f"{self.name}: it may not be written by this user, nothing was ({said})")
+        if code in _MISSING:
+            return ModelDamaged(f"{self.name}: no datastore of Likewise there, or not a whole one ({said}); "
+                                "check the URL, or restore it from a backup")  # fmt: skip
+        if isinstance(error, self._psycopg.OperationalError | self._psycopg.InterfaceError):
+            return LedgerAway(f"{self.name}: the server cannot be reached, {done}({said}); try again when it is back")
+        return LedgerError(f"{self.name}: {said}, nothing was written")

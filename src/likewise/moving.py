@@ -1,0 +1,56 @@
+"""Moving a model's datastore: from its directory to a server, to another server, or back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from likewise.answering import Answering
+from likewise.bundle import Layout, write_manifest
+from likewise.datastore.ledger import Ledger, is_url, require_room
+from likewise.errors import ModelForeign, UsageError
+
+FILE = "sqlite"
+"""What stands for the file in the model directory, in the place of a URL."""
+
+
+def move(layout: Layout, ledger: Ledger, answering: Answering, place: str, by: str, note: str | None) -> int:
+    """Move the datastore with its history; the revision that says so.
+
+    Processes that have the model open from this directory follow. UsageError for a place that cannot be, ModelForeign
+    where a datastore is already, LedgerAway where the server cannot be reached.
+    """
+    answering.renew()
+    if place == FILE:
+        if not is_url(ledger.name):
+            raise UsageError("the datastore is in the model directory already")
+        _make_room(layout)
+    elif is_url(place):
+        require_room(place)
+    else:
+        raise UsageError(f"datastore: found {place!r}, expected postgresql://user@host/database, or {FILE!r}")
+    target, named = (layout.datastore, None) if place == FILE else (place, place)
+    with answering.lock:
+        manifest = replace(answering.manifest, datastore=named)
+        revision = ledger.move_to(target, lambda: write_manifest(layout, manifest), by=by, note=note)
+        if not is_url(ledger.name):
+            ledger.scrub()
+        answering.renew()
+    return revision
+
+
+def require_free(place: str) -> None:
+    """Raise, before any work, where a datastore could not be moved to: UsageError, ModelForeign or LedgerAway."""
+    if not is_url(place):
+        raise UsageError(f"datastore: found {place!r}, expected postgresql://user@host/database")
+    require_room(place)
+
+
+def _make_room(layout: Layout) -> None:
+    """Remove the empty file that an earlier move left."""
+    if not layout.datastore.exists():
+        return
+    with Ledger.open(layout.datastore, read_only=True) as left:
+        if left.moved() is None:
+            raise ModelForeign(f"{layout.datastore}: a datastore with examples is there; move it away first")
+    for suffix in ("", "-wal", "-shm"):
+        layout.datastore.with_name(layout.datastore.name + suffix).unlink(missing_ok=True)

@@ -1,0 +1,237 @@
+"""The ledger on a PostgreSQL server: the same rules, many writers, restarts, and what its errors say."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from datastore.test_ledger_history import FINGERPRINT, TEXTS, AnySequenceOfChanges, vector_of
+from likewise.datastore.ledger import Ledger, NewExample
+from likewise.errors import LedgerAway, LedgerBusy, LedgerError, LedgerReadOnly, ModelDamaged, ModelForeign, UsageError
+from postgres import Server
+
+
+@pytest.fixture
+def place(server: Server) -> str:
+    return server.place()
+
+
+@pytest.fixture
+def ledger(place: str) -> Iterator[Ledger]:
+    with Ledger.create(place, task="single", lock_timeout=1) as made:
+        yield made
+
+
+def taught(ledger: Ledger, *texts: str, label: str = "app") -> tuple[int, ...]:
+    return ledger.teach([NewExample(text, (label,), None, vector_of(text)) for text in texts], FINGERPRINT).ids
+
+
+def test_any_sequence_of_changes(server: Server) -> None:
+    class OnAServer(AnySequenceOfChanges):
+        def place(self) -> str:
+            return server.place()
+
+    OnAServer.TestCase.settings = settings(deadline=None, max_examples=8, stateful_step_count=8)
+    case = OnAServer.TestCase()
+    case.runTest()
+
+
+def test_it_moves_there_and_back_with_its_history(tmp_path: Path, place: str) -> None:
+    with Ledger.create(tmp_path / "datastore.db", task="single") as ledger:
+        taught(ledger, *TEXTS)
+        ledger.forget([2])
+        before = ledger.examples(), ledger.revisions(), ledger.life(2), ledger.vectors([1, 3], FINGERPRINT)
+        switched: list[int] = []
+        assert ledger.move_to(place, lambda: switched.append(1), by="ada", note="why") == 3
+        assert switched == [1]
+        assert ledger.moved() == place
+        assert ledger.revision() == 3
+        assert ledger.examples() == []
+        with pytest.raises(LedgerError, match="was moved to"):
+            taught(ledger, "late")
+        ledger.scrub()
+    raw = (tmp_path / "datastore.db").read_bytes()
+    assert b"parcel" not in raw
+    with Ledger.open(place) as moved:
+        assert (moved.revisions()[0].action, moved.revisions()[0].by) == ("moved", "ada")
+        assert (moved.examples(), moved.revisions()[1:], moved.life(2)) == before[:3]
+        np.testing.assert_array_equal(moved.vectors([1, 3], FINGERPRINT), before[3])
+        assert moved.damage(FINGERPRINT) == []
+        assert taught(moved, "one more") == (len(TEXTS) + 1,)  # numbering goes on
+        moved.copy_to(tmp_path / "copy.db")
+        moved.move_to(tmp_path / "back.db", lambda: None)
+        assert moved.moved() is None  # others may share the server's
+        for name, count in (("copy.db", 4), ("back.db", 5)):
+            with Ledger.open(tmp_path / name) as back:
+                assert back.examples() == moved.examples()
+                assert back.revision() == count
+                assert back.damage(FINGERPRINT) == []
+                assert taught(back, "and one") == (len(TEXTS) + 2,)
+
+
+WRITER = """
+import sys
+from likewise.datastore.ledger import Ledger, NewExample
+import numpy as np
+place, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+with Ledger.open(place, lock_timeout=60) as ledger:
+    for i in range(count):
+        text = f"{name} {i}"
+        (number,) = ledger.teach([NewExample(text, ("app",), None, np.array([i, 1, 2], np.float32))], "fp").ids
+        if i % 3 == 1:
+            ledger.relabel([number], [("delivery",)], by=name)
+        elif i % 3 == 2:
+            ledger.forget([number], by=name)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_many_writers_lose_nothing_and_number_without_gap(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "datastore.db") if kind == "file" else request.getfixturevalue("place")
+    with Ledger.create(place, task="single") as ledger:
+        count = 30
+        writers = [
+            subprocess.Popen([sys.executable, "-c", WRITER, place, name, str(count)], env=dict(os.environ))
+            for name in ("ann", "bob", "cid", "dan")
+        ]
+        assert [writer.wait(120) for writer in writers] == [0] * 4
+        expected = {
+            f"{name} {i}": ("delivery",) if i % 3 == 1 else ("app",)
+            for name in ("ann", "bob", "cid", "dan") for i in range(count) if i % 3 != 2
+        }  # fmt: skip
+        assert {example.text: example.labels for example in ledger.examples()} == expected
+        assert ledger.revision() == 4 * (count + 2 * count // 3)
+        assert ledger.damage("fp") == []
+
+
+def test_waiting_for_a_lock_is_bounded(ledger: Ledger, place: str) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Ledger.open(place) as other, other._store.write():
+            held.set()
+            release.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    started = time.monotonic()
+    with pytest.raises(LedgerBusy, match="another writer"):
+        taught(ledger, "late")
+    assert time.monotonic() - started < 20
+    release.set()
+    holder.join()
+    assert taught(ledger, "now") == (1,)
+
+
+def test_a_restart_of_the_server(server: Server, ledger: Ledger) -> None:
+    taught(ledger, "before")
+    server.stop()
+    try:
+        for attempt in (ledger.revision, ledger.examples, lambda: taught(ledger, "meanwhile")):
+            with pytest.raises(LedgerAway, match="cannot be reached"):
+                attempt()
+    finally:
+        server.start()
+    assert taught(ledger, "after") > (1,)  # a server that fell may leave ids out, never give one twice
+    assert [example.text for example in ledger.examples()] == ["before", "after"]
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            assert ledger.revision() == 2
+            break
+        except LedgerAway:  # it is left in peace for a moment
+            time.sleep(0.1)
+    else:
+        pytest.fail("it was not asked again")
+
+
+def test_announcements(server: Server, ledger: Ledger, place: str) -> None:
+    stop, heard = threading.Event(), []
+
+    def listen() -> None:
+        with Ledger.open(place) as other:
+            heard.extend(other.revision() for _ in other.announcements(stop))
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    deadline = time.monotonic() + 20
+    while not heard and time.monotonic() < deadline:
+        time.sleep(0.05)
+    taught(ledger, "something new")
+    while heard[-1:] != [1] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stop.set()
+    listener.join(10)
+    assert (heard[0], heard[-1]) == (0, 1)
+
+
+def test_what_it_refuses(server: Server, ledger: Ledger, place: str) -> None:
+    with pytest.raises(ModelForeign, match="holds a datastore already"):
+        Ledger.create(place, task="single")
+    with pytest.raises(ModelDamaged, match="or there is none"):
+        Ledger.open(server.place())
+    with pytest.raises(UsageError, match="PGPASSWORD") as caught:
+        Ledger.open(place.replace("likewise@", "likewise:hush@"))
+    assert "hush" not in str(caught.value)
+    with pytest.raises(UsageError, match="schema 'x;y'"):
+        Ledger.open(place.split("?")[0] + "?schema=x;y")
+    with pytest.raises(LedgerAway, match="cannot be reached"):
+        Ledger.open(place.replace(f":{server.port}", ":1"))
+    with Ledger.open(place, read_only=True) as reader, pytest.raises(LedgerReadOnly):
+        taught(reader, "no")
+    with pytest.raises(LedgerAway, match="does not exist"):
+        Ledger.open(place.replace("/postgres?", "/nowhere?"))
+
+
+def test_what_was_erased_is_in_no_table(ledger: Ledger) -> None:
+    numbers = taught(ledger, "the secret text", "another")
+    ledger.relabel(numbers[:1], [("secret label",)])
+    ledger.erase(numbers[:1])
+    ledger.scrub()
+    ledger.complete()
+
+    def everything(connection: object) -> str:
+        tables = ("texts", "versions", "embeddings", "examples", "revisions", "meta")
+        return repr([connection.exec_driver_sql(f"SELECT * FROM {table}").all() for table in tables])  # type: ignore[attr-defined]
+
+    found = ledger._store.read(everything)
+    assert "another" in found
+    assert "secret" not in found
+    assert ledger.damage(FINGERPRINT) == []
+
+
+def test_no_text_and_no_password_in_errors_and_logs(
+    server: Server, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "hush-hush")
+    with Ledger.create(place, task="single") as ledger:
+        taught(ledger, "a private message")
+        assert "hush" not in ledger.name
+        with pytest.raises(LedgerError) as caught, ledger._store.write() as connection:
+            connection.exec_driver_sql("INSERT INTO texts (text, digest) VALUES ('a private message', NULL)")
+        assert "hush" not in str(caught.value)
+        server.stop()
+        server.start()
+    assert "hush" not in server.log()
+
+
+def test_the_copy_of_a_server_s_ledger_is_a_sqlite_file(ledger: Ledger, tmp_path: Path) -> None:
+    taught(ledger, *TEXTS)
+    ledger.copy_to(tmp_path / "copy.db")
+    with sqlite3.connect(tmp_path / "copy.db") as raw:
+        assert raw.execute("SELECT count(*) FROM texts").fetchone() == (len(TEXTS),)
+    with pytest.raises(ModelForeign):
+        ledger.copy_to(tmp_path / "copy.db")
