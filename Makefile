@@ -19,7 +19,7 @@ QUIET_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 TEST_ENV := $(QUIET_ENV) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 TEST_ARGS ?=
 
-.PHONY: help setup demo test check lint types imports snippets light clean
+.PHONY: help setup demo test soak check lint types imports snippets light clean
 
 help: ## show this list
 	@echo "Likewise: text classification by example"
@@ -37,6 +37,9 @@ demo: $(STAMP) ## fit, classify, teach and correct on the bundled sample data (u
 
 test: $(STAMP) ## run the tests; TEST_ARGS="-k ledger" narrows them
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile $(TEST_ARGS)
+
+soak: $(STAMP) ## kill processes in the midst of changes, 200 times
+	@$(TEST_ENV) LIKEWISE_KILLS=200 $(BIN)/python -m pytest -q tests/test_durability.py
 
 check: lint types imports snippets ## lint, formatting, types, import rules, the documentation's code
 

@@ -219,8 +219,9 @@ class Ledger:
             else:
                 revision = reading.last_revision(connection)
         counts = teaching.counts
+        conflicts = {str(name): count for name, count in teaching.conflicts.items()}
         return Change(revision, tuple(id_of(slot) for slot in slots), added=counts["added"], updated=counts["updated"],
-                      known=counts["known"], kept=counts["kept"], conflicts={str(name): count for name, count in teaching.conflicts.items()})  # fmt: skip
+                      known=counts["known"], kept=counts["kept"], conflicts=conflicts)  # fmt: skip
 
     def forget(self, ids: Iterable[int], *, by: str | None = None, note: str | None = None) -> Change:
         """Forget examples: they stay in the history and decide nothing any more.
