@@ -152,7 +152,7 @@ class Answering:
         with self.lock:
             self.current()
             encoder, fingerprint = self.encoder, self.fingerprint
-        return encoder.encode(texts, progress), fingerprint
+        return self._ledger.as_stored(encoder.encode(texts, progress)), fingerprint
 
     def answers(self, texts: list[str]) -> Iterator[tuple[list[str], Voices, int]]:
         """Blocks of texts, what the voices say of each, and the revision. ModelError when there is no example."""
@@ -225,7 +225,7 @@ class Answering:
 
         An example without which there would be none is left out.
         """
-        embeddings = self.encoder.encode(texts)
+        embeddings, _ = self.embed(texts)
         with self.lock:
             state, ledger = self.current(), self._ledger
             back = {delta.example_id: delta for delta in ledger.changes(state.revision, target)[1]}

@@ -70,7 +70,10 @@ def _write(root: Path, job: Job, found: list[Candidate], encoded: Encoded, sourc
     layout = Layout(root)
     layout.generation(1).parent.mkdir()
     facts = keep(layout, 1, job, found, encoded, seconds)
-    with Ledger.create(layout.datastore, task=job.task, lock_timeout=job.settings.lock_timeout) as ledger:
+    settings = job.settings
+    with Ledger.create(
+        layout.datastore, task=job.task, storage=settings.storage, lock_timeout=settings.lock_timeout
+    ) as ledger:
         new = [NewExample(*row) for row in zip(job.texts, job.labels, job.refs, encoded.embeddings, strict=True)]
         ledger.teach(new, encoded.fingerprint, source=source, by=who(None), note="fit", on_conflict="both")
-    write_manifest(layout, Manifest(1, job.task, job.recipe.name, job.encoder, asdict(job.settings), facts))
+    write_manifest(layout, Manifest(1, job.task, job.recipe.name, job.encoder, asdict(settings), facts))

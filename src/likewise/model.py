@@ -34,7 +34,7 @@ from likewise.card import write_card
 from likewise.comparing import changed_answers
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
-from likewise.errors import LedgerReadOnly, UsageError
+from likewise.errors import LedgerReadOnly, SettingError, UsageError
 from likewise.moving import move
 from likewise.progress import Progress
 from likewise.settings import Settings, settings_of
@@ -319,6 +319,9 @@ class Model:
         from likewise.refitting import refit
 
         ledger = self._writable
+        if settings.get("storage") not in (None, ledger.storage):
+            raise SettingError(f"storage: found {settings['storage']!r}, but this datastore keeps {ledger.storage}; "
+                               "it is chosen when a datastore is made, by fit")  # fmt: skip
         if ledger.read_only:
             raise LedgerReadOnly(f"{self._layout.root}: may not be written; use an account that may")
         before = self._manifest.settings

@@ -19,6 +19,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast
 
 from likewise.errors import SettingError, suggestion
+from likewise.types import Storage
 
 Scope = Literal["fit", "answer"]
 """Which commands show the flag: those that fit, or those that answer."""
@@ -205,6 +206,11 @@ class Settings:
         maximum=1,
         exclusive=True,
         help="how many examples are held out for tuning where no file for it is given",
+    )
+    storage: Storage = _setting(  # noqa: RUF009 (a field, like the others)
+        "float32",
+        scope="fit",
+        help="how the datastore keeps embeddings; float16 takes half the space and rounds them to about three digits",
     )
     neighbours: int = _setting(
         5,

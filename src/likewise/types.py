@@ -16,6 +16,10 @@ OnConflict = Literal["keep", "replace", "both"]
 """What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""
 
 
+Storage = Literal["float32", "float16"]
+"""How a datastore keeps embeddings: as they are, or in half the space, each number rounded to about three digits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One labelled text as the ledger holds it.

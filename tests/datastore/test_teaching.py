@@ -126,7 +126,7 @@ def test_ids_are_never_reused(ledger: Ledger) -> None:
     ledger.teach([entry("one", "a"), entry("two", "a")], "fp")
     ledger.forget([1, 2])
     assert ledger.teach([entry("one", "a")], "fp").ids == (3,)
-    path = ledger.path
+    path = ledger.name
     ledger.forget([3])
     ledger.close()
     with Ledger.open(path) as again:
@@ -136,7 +136,7 @@ def test_ids_are_never_reused(ledger: Ledger) -> None:
 def test_ids_are_not_reused_when_the_rows_are_gone(ledger: Ledger) -> None:
     # Nothing deletes rows yet; erasing examples for good will.
     ledger.teach([entry("one", "a"), entry("two", "a")], "fp")
-    with closing(sqlite3.connect(ledger.path)) as raw:
+    with closing(sqlite3.connect(ledger.name)) as raw:
         raw.execute("DELETE FROM versions WHERE example_id = 2")
         raw.execute("DELETE FROM examples WHERE id = 2")
         raw.commit()

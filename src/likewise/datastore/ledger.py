@@ -22,7 +22,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, insert
 
 from likewise.datastore import ledger_reading as reading
-from likewise.datastore.ledger_checks import digest_of, findings, task_of
+from likewise.datastore.ledger_checks import digest_of, findings, kind_of
 from likewise.datastore.ledger_reading import Delta, NotEmbedded, Version
 from likewise.datastore.ledger_sqlite import SqliteStore
 from likewise.datastore.ledger_writing import (
@@ -40,7 +40,7 @@ from likewise.datastore.ledger_writing import (
     write_taught,
     write_vectors,
 )
-from likewise.datastore.schema import SCHEMA_VERSION, meta
+from likewise.datastore.schema import SCHEMA_VERSION, STORAGE, meta
 from likewise.datastore.store import Store, copy_rows, is_url
 from likewise.datastore.teaching import Slot, State, Teaching
 from likewise.errors import (
@@ -52,7 +52,7 @@ from likewise.errors import (
     UsageError,
     suggestion,
 )
-from likewise.types import Change, Erasure, Example, ExampleVersion, OnConflict, Revision, Task
+from likewise.types import Change, Erasure, Example, ExampleVersion, OnConflict, Revision, Storage, Task
 
 __all__ = ["Delta", "Ledger", "NewExample", "NotEmbedded", "is_url", "require_room"]
 
@@ -74,24 +74,27 @@ class Ledger:
     LedgerFull. After any error nothing was written.
     """
 
-    def __init__(self, store: Store, task: Task) -> None:
+    def __init__(self, store: Store, task: Task, storage: Storage) -> None:
         self._store = store
         self._left: list[Store] = []  # where it was before it was moved
         self.task: Task = task
+        self.storage: Storage = storage
 
     @classmethod
-    def create(cls, location: str | os.PathLike[str], *, task: Task, lock_timeout: float = 10.0) -> Ledger:
+    def create(
+        cls, location: str | os.PathLike[str], *, task: Task, storage: Storage = "float32", lock_timeout: float = 10.0
+    ) -> Ledger:
         """Make a new, empty ledger in a file that is not there yet, or on a server. `lock_timeout` in seconds.
 
         Raises ModelForeign when something is there, LedgerReadOnly when the folder may not be written, LedgerError
         when there is no such folder, LedgerAway when the server cannot be reached, UsageError for a URL that cannot be.
         """
-        facts = {"schema": str(SCHEMA_VERSION), "task": task}
+        facts = {"schema": str(SCHEMA_VERSION), "task": task, STORAGE: storage}
 
         def fill(connection: Connection) -> None:
             connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
 
-        return cls(_created(location, lock_timeout, fill), task)
+        return cls(_created(location, lock_timeout, fill), task, storage)
 
     @classmethod
     def open(cls, location: str | os.PathLike[str], *, read_only: bool = False, lock_timeout: float = 10.0) -> Ledger:
@@ -103,7 +106,7 @@ class Ledger:
         """
         store = _opened(location, read_only, lock_timeout)
         try:
-            return cls(store, task_of(store))
+            return cls(store, *kind_of(store))
         except BaseException:
             store.close()
             raise
@@ -215,7 +218,9 @@ class Ledger:
             changed = [slot for slot in teaching.slots if slot.changed]
             if changed:
                 known_texts.update((version.digest, version.text_id) for version in before.values())
-                revision = write_taught(connection, changed, known_texts, entries, fingerprint, source, by, note)
+                revision = write_taught(
+                    connection, changed, known_texts, entries, fingerprint, self.storage, source, by, note
+                )
             else:
                 revision = reading.last_revision(connection)
         counts = teaching.counts
@@ -303,10 +308,11 @@ class Ledger:
 
         Those that are there stay; a text that was erased meanwhile gets none.
         """
-        stored = {text_id: np.asarray(vector, dtype=reading.VECTOR).tobytes() for text_id, vector in vectors.items()}
+        kind = reading.STORED[self.storage]
+        stored = {text_id: np.asarray(vector, dtype=kind).tobytes() for text_id, vector in vectors.items()}
         with self._write() as connection:
             missing = reading.not_embedded(connection, stored, fingerprint)
-            write_vectors(connection, {text_id: stored[text_id] for text_id in missing}, fingerprint)
+            write_vectors(connection, {text_id: stored[text_id] for text_id in missing}, fingerprint, self.storage)
 
     def refit(self, switch: Callable[[], None], *, by: str | None = None, note: str | None = None) -> int:
         """Record that another generation answers from here on; `switch` makes it so before that is committed."""
@@ -374,13 +380,17 @@ class Ledger:
         `after` and there has become, by id. An earlier `upto` leads back: the examples are as they stood at it."""
         return self._store.read(lambda connection: reading.changes(connection, after, upto))
 
+    def as_stored(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings as they come back once they are stored: a text's own copy is then at distance 0."""
+        return embeddings.astype(reading.STORED[self.storage]).astype(np.float32)
+
     def vectors(self, text_ids: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
         """The embeddings of texts by the encoder with this fingerprint: float32 (n, d), in the order given.
 
         (0, 0) when none is asked for. Raises NotEmbedded for one that is missing, ModelDamaged for one of another
         length.
         """
-        return self._store.read(lambda connection: reading.vectors(connection, text_ids, fingerprint))
+        return self._store.read(lambda connection: reading.vectors(connection, text_ids, fingerprint, self.storage))
 
     def examples(
         self,
@@ -447,7 +457,9 @@ class Ledger:
         """
         try:
             found = self._store.integrity()
-            return found + self._store.read(lambda connection: findings(connection, self.task, fingerprint, others))
+            return found + self._store.read(
+                lambda connection: findings(connection, self.task, self.storage, fingerprint, others)
+            )
         except ModelDamaged as error:
             return [str(error)]
 
@@ -466,7 +478,8 @@ class Ledger:
                     f"{where} holds half a surrogate pair, which is no text; correct its encoding"
                 ) from error
             states.append(State(digest, self._checked(one.labels, where), one.ref))
-            vector = np.asarray(one.embedding, dtype=reading.VECTOR)
+            with np.errstate(over="ignore"):  # found below
+                vector = np.asarray(one.embedding, dtype=reading.STORED[self.storage])
             if vector.ndim != 1 or len(vector) != len(new[0].embedding) or not np.isfinite(vector).all():
                 raise ValueError(f"the embedding of {where} has shape {vector.shape}; "
                                  f"expected {len(new[0].embedding)} finite numbers")  # fmt: skip

@@ -10,11 +10,11 @@ from typing import cast, get_args
 
 from sqlalchemy import Connection, exists, func, inspect, select
 
-from likewise.datastore.ledger_reading import LIVE, VECTOR, erasing, label_reader, labels_as_stored
-from likewise.datastore.schema import SCHEMA_VERSION, embeddings, examples, meta, revisions, texts, versions
+from likewise.datastore.ledger_reading import LIVE, STORED, erasing, label_reader, labels_as_stored
+from likewise.datastore.schema import SCHEMA_VERSION, STORAGE, embeddings, examples, meta, revisions, texts, versions
 from likewise.datastore.store import Store
 from likewise.errors import ModelDamaged, ModelForeign, ModelNewer
-from likewise.types import Task
+from likewise.types import Storage, Task
 
 _NAMED = 10  # findings of one kind that are named; the rest is counted
 
@@ -24,7 +24,9 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def findings(connection: Connection, task: Task, fingerprint: str | None, others: Collection[str]) -> list[str]:
+def findings(
+    connection: Connection, task: Task, storage: Storage, fingerprint: str | None, others: Collection[str]
+) -> list[str]:
     """Everything that is wrong with the rows; with the present generation's fingerprint, also with the embeddings'.
 
     `others` are the fingerprints of earlier generations, whose embeddings may be there.
@@ -37,7 +39,7 @@ def findings(connection: Connection, task: Task, fingerprint: str | None, others
         _half_erased(connection),
         _labels(connection, task),
         _shared_refs(connection),
-        _wrong_lengths(connection),
+        _wrong_lengths(connection, STORED[storage].itemsize),
     ]
     if fingerprint is not None:
         known = {fingerprint, *others}
@@ -123,14 +125,13 @@ def _shared_refs(connection: Connection) -> Iterator[str]:
         yield f"the reference {ref!r} belongs to {count} examples; expected one"
 
 
-def _wrong_lengths(connection: Connection) -> Iterator[str]:
-    expected = embeddings.c.dimension * VECTOR.itemsize
+def _wrong_lengths(connection: Connection, size: int) -> Iterator[str]:
+    expected = embeddings.c.dimension * size
     columns = (embeddings.c.text_id, embeddings.c.fingerprint, embeddings.c.dimension)
     length = func.length(embeddings.c.vector)
     for number, fingerprint, dimension, found in connection.execute(select(*columns, length).where(length != expected)):
         yield (
-            f"the embedding of text {number}, generation {fingerprint}, has {found} bytes; "
-            f"expected {dimension * VECTOR.itemsize}"
+            f"the embedding of text {number}, generation {fingerprint}, has {found} bytes; expected {dimension * size}"
         )
     sizes = select(embeddings.c.fingerprint, func.count(embeddings.c.dimension.distinct()))
     for fingerprint, count in connection.execute(sizes.group_by(embeddings.c.fingerprint)):
@@ -151,8 +152,8 @@ def _not_embedded(connection: Connection, fingerprint: str) -> Iterator[str]:
         yield f"example {number} (text {text_id}) has no embedding of generation {fingerprint}: an answer will make it"
 
 
-def task_of(store: Store) -> Task:
-    """The task in `meta`, once the file is known to be a ledger that we can read."""
+def kind_of(store: Store) -> tuple[Task, Storage]:
+    """What `meta` says of task and storage, once the store is known to be a ledger that we can read."""
 
     def facts(connection: Connection) -> dict[str, str] | None:
         tables = inspect(connection).get_table_names()
@@ -167,8 +168,9 @@ def task_of(store: Store) -> Task:
         raise ModelDamaged(
             f"{store.name}: the datastore is empty or cut short, or there is none; restore it from a backup"
         )
+    storage = found.get(STORAGE, "float32")
     with suppress(ValueError):
-        if int(found["schema"]) <= SCHEMA_VERSION:
-            return cast(Task, found["task"])
+        if int(found["schema"]) <= SCHEMA_VERSION and storage in STORED:
+            return cast(Task, found["task"]), cast(Storage, storage)
     raise ModelNewer(f"{store.name}: the datastore has schema {found['schema']}, this version reads up to "
                      f"{SCHEMA_VERSION}; upgrade likewise")  # fmt: skip

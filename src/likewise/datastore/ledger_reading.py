@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -14,12 +14,15 @@ from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, exist
 
 from likewise.datastore.schema import ERASING, MOVED, embeddings, meta, revisions, texts, versions
 from likewise.errors import ModelDamaged
-from likewise.types import Example, ExampleVersion, Revision
+from likewise.types import Example, ExampleVersion, Revision, Storage
 
 _Item = TypeVar("_Item")
 
-VECTOR = np.dtype("<f4")
-"""How an embedding is stored: float32, little-endian."""
+STORED: Mapping[Storage, np.dtype[np.float32] | np.dtype[np.float16]] = {
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+}
+"""How an embedding is stored, little-endian."""
 
 _CHUNK = 500  # values in one IN list
 _GREATEST = 2**63 - 1  # id or revision
@@ -217,7 +220,9 @@ def changes(connection: Connection, after: int, upto: int | None) -> tuple[int, 
     return reached, sorted(deltas, key=lambda delta: delta.example_id)
 
 
-def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
+def vectors(
+    connection: Connection, wanted: Sequence[int], fingerprint: str, storage: Storage
+) -> npt.NDArray[np.float32]:
     """The texts' embeddings by this encoder, float32 (n, d), in the order of `wanted`; (0, 0) for none wanted.
 
     Raises NotEmbedded, naming the text, where one is missing, ModelDamaged where one is of another length.
@@ -226,6 +231,7 @@ def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> 
     for place, text_id in enumerate(wanted):
         places.setdefault(text_id, []).append(place)
     out: npt.NDArray[np.float32] | None = None
+    kind = STORED[storage]
     statement = select(embeddings.c.text_id, embeddings.c.vector).where(embeddings.c.fingerprint == fingerprint)
     for chunk in chunks(sorted(places), 4 * _CHUNK):
         dense = chunk[-1] - chunk[0] < 2 * len(chunk)  # a range is read several times faster than a list
@@ -238,13 +244,13 @@ def vectors(connection: Connection, wanted: Sequence[int], fingerprint: str) -> 
                     f"text {text_id} has no embedding of generation {fingerprint}; run `likewise check`, or refit"
                 )
             if out is None:
-                out = np.empty((len(wanted), len(stored) // VECTOR.itemsize), dtype=np.float32)
-            if len(stored) != out.shape[1] * VECTOR.itemsize:
+                out = np.empty((len(wanted), len(stored) // kind.itemsize), dtype=np.float32)
+            if len(stored) != out.shape[1] * kind.itemsize:
                 raise ModelDamaged(
                     f"the embedding of text {text_id}, generation {fingerprint}, has {len(stored)} bytes, "
-                    f"expected {out.shape[1] * VECTOR.itemsize}; restore the datastore from a backup"
+                    f"expected {out.shape[1] * kind.itemsize}; restore the datastore from a backup"
                 )
-            out[places[text_id]] = np.frombuffer(stored, dtype=VECTOR)
+            out[places[text_id]] = np.frombuffer(stored, dtype=kind)
     return np.empty((0, 0), dtype=np.float32) if out is None else out
 
 

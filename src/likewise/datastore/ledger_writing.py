@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, delete, insert, select, update
 
 from likewise.datastore.ledger_reading import (
-    VECTOR,
+    STORED,
     Version,
     changes,
     chunks,
@@ -24,7 +24,7 @@ from likewise.datastore.ledger_reading import (
 from likewise.datastore.schema import ERASING, MOVED, embeddings, examples, meta, revisions, texts, versions
 from likewise.datastore.teaching import Slot
 from likewise.errors import ExampleError
-from likewise.types import Change, Erasure
+from likewise.types import Change, Erasure, Storage
 
 _ROWS = 1000  # rows handed to the database at once
 
@@ -35,6 +35,7 @@ def write_taught(
     known_texts: Mapping[str, int],
     entries: Sequence[tuple[str, bytes]],
     fingerprint: str,
+    storage: Storage,
     source: str | None,
     by: str | None,
     note: str | None,
@@ -44,7 +45,7 @@ def write_taught(
     `known_texts` maps digests to the ids of the texts that are there; `entries` are the texts and vectors as taught.
     """
     ids_of_texts = {**known_texts, **_write_texts(connection, changed, known_texts, entries)}
-    _write_embeddings(connection, changed, ids_of_texts, entries, fingerprint)
+    _write_embeddings(connection, changed, ids_of_texts, entries, fingerprint, storage)
     revision = _write_revision(connection, "taught", len(changed), by, note)
     new = [slot for slot in changed if slot.example_id is None]
     if new:
@@ -187,19 +188,21 @@ def _write_embeddings(
     ids_of_texts: Mapping[str, int],
     entries: Sequence[tuple[str, bytes]],
     fingerprint: str,
+    storage: Storage,
 ) -> None:
     """Write the embeddings of this generation that the changed examples' texts do not have yet."""
     wanted = {ids_of_texts[slot.now.digest]: slot.entry for slot in changed if slot.now.labels is not None}
-    write_vectors(connection, {text_id: entries[entry][1] for text_id, entry in wanted.items()}, fingerprint)
+    write_vectors(connection, {text_id: entries[entry][1] for text_id, entry in wanted.items()}, fingerprint, storage)
 
 
-def write_vectors(connection: Connection, vectors: Mapping[int, bytes], fingerprint: str) -> None:
+def write_vectors(connection: Connection, vectors: Mapping[int, bytes], fingerprint: str, storage: Storage) -> None:
     """Write texts' embeddings, as stored, by the encoder with this fingerprint; those that are there stay."""
+    size = STORED[storage].itemsize
     there = embedded(connection, vectors, fingerprint)
     for chunk in chunks(((text_id, vector) for text_id, vector in vectors.items() if text_id not in there), _ROWS):
         rows = [
-            {"text_id": text_id, "fingerprint": fingerprint, "dimension": len(vector) // VECTOR.itemsize,
-             "vector": vector} for text_id, vector in chunk
+            {"text_id": text_id, "fingerprint": fingerprint, "dimension": len(vector) // size, "vector": vector}
+            for text_id, vector in chunk
         ]  # fmt: skip
         connection.execute(insert(embeddings), rows)
 

@@ -12,6 +12,8 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBina
 SCHEMA_VERSION = 1
 """Written into `meta` under "schema"; a ledger with a greater one is refused."""
 
+STORAGE = "storage"
+"""The key in `meta` of how embeddings are stored: "float32" or "float16"."""
 MOVED = "moved"
 """The key in `meta` of the place that a datastore was moved to; the file that stays behind holds no example."""
 ERASING = "erasing"
@@ -24,7 +26,7 @@ metadata = MetaData()
 meta = Table(
     "meta",
     metadata,
-    Column("key", String(64), primary_key=True),  # "schema", "task", and the two below
+    Column("key", String(64), primary_key=True),  # "schema", "task", and those above
     Column("value", Text, nullable=False),
 )
 
@@ -49,7 +51,7 @@ texts = Table(
     sqlite_autoincrement=True,
 )
 
-# A text's embedding by each encoder that was ever asked for it; float32, little-endian.
+# A text's embedding by each encoder that was ever asked for it; little-endian, as `meta` says under STORAGE.
 embeddings = Table(
     "embeddings",
     metadata,
