@@ -38,8 +38,9 @@ demo: $(STAMP) ## fit, classify, teach and correct on the bundled sample data (u
 test: $(STAMP) ## run the tests; TEST_ARGS="-k ledger" narrows them
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile $(TEST_ARGS)
 
-soak: $(STAMP) ## kill processes in the midst of changes, 200 times
-	@$(TEST_ENV) LIKEWISE_KILLS=200 $(BIN)/python -m pytest -q tests/test_durability.py
+soak: $(STAMP) ## kill processes in the midst of changes, 200 times; four writers, 500 changes each
+	@$(TEST_ENV) LIKEWISE_KILLS=200 LIKEWISE_CHANGES=500 $(BIN)/python -m pytest -q \
+		tests/test_durability.py tests/test_many_writers.py
 
 check: lint types imports snippets ## lint, formatting, types, import rules, the documentation's code
 

@@ -25,6 +25,7 @@ def test_defaults() -> None:
         "max_tokens": 128,
         "measure": "macro_f1",
         "holdout": 0.1,
+        "storage": "float32",
         "neighbours": 5,
         "threads": 0,
         "token_budget": 512,

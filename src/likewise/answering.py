@@ -48,9 +48,6 @@ class Answering:
         self._layout, self._ledger = layout, ledger
         self._on_server = is_url(ledger.name)
         self.stale = False
-        if self._follower is not None:
-            self._follower.stop()
-        self._follower = Follower(ledger, self.current_if_free) if self._on_server and self.at is None else None
         self._state = self._fresh_state()
         if self._state.read(layout.snapshot):
             self._state.read_texts(ledger)
@@ -58,6 +55,9 @@ class Answering:
             self._state = self._fresh_state()
             with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
                 layout.snapshot.unlink(missing_ok=True)
+        if self._follower is not None:
+            self._follower.stop()
+        self._follower = Follower(ledger, self.current_if_free) if self._on_server and self.at is None else None
 
     def reread_decision(self) -> None:
         """Take over the tuned values as they are in the directory now, and make the state afresh."""

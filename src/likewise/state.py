@@ -129,6 +129,8 @@ class State:
         old = self._vectors(ledger, [self._held[i] for i in leaving])
         embeddings = self._vectors(ledger, [delta.text_id for delta in coming])
         texts = ledger.texts_by_id(delta.text_id for delta in coming) if self._keep_texts else {}
+        if self._keep_texts and not texts.keys() >= {delta.text_id for delta in coming}:
+            raise ModelDamaged("texts of examples are not in the datastore; run `likewise check`")  # or erased just now
         if leaving:
             self._statistics.remove(old, [self._sets[self._of[i]] for i in leaving])
             self._index.remove(np.array(leaving, dtype=np.int64))
