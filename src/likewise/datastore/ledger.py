@@ -40,6 +40,7 @@ from likewise.datastore.ledger_writing import (
     write_taught,
     write_vectors,
 )
+from likewise.datastore.migrations import migrate
 from likewise.datastore.schema import SCHEMA_VERSION, STORAGE, meta
 from likewise.datastore.store import Store, copy_rows, is_url
 from likewise.datastore.teaching import Slot, State, Teaching
@@ -106,7 +107,9 @@ class Ledger:
         """
         store = _opened(location, read_only, lock_timeout)
         try:
-            return cls(store, *kind_of(store))
+            kind = kind_of(store)
+            migrate(store)
+            return cls(store, *kind)
         except BaseException:
             store.close()
             raise
