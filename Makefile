@@ -66,5 +66,5 @@ light: $(STAMP) ## answer from a fresh environment that has the base dependencie
 
 clean: ## remove .venv and everything that tools leave behind
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	@find src tests scripts experiments -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find src tests scripts experiments benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@echo "removed .venv, build outputs and caches"

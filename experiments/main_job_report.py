@@ -43,13 +43,15 @@ python -m experiments.main_job report
 
 def write(results: Path) -> None:
     """Write the page."""
-    from experiments.schedules import section  # which needs the training side
+    from benchmarks import scale
 
-    PAGE.write_text(text(results, section()), encoding="utf-8")
+    from experiments import schedules  # which needs the training side
+
+    PAGE.write_text(text(results, *filter(None, (schedules.section(), scale.section()))), encoding="utf-8")
 
 
-def text(results: Path, schedules: str = "") -> str:
-    """The page in Markdown, from whatever results are there; `schedules` is its last part."""
+def text(results: Path, *more: str) -> str:
+    """The page in Markdown, from whatever results are there; `more` are its last parts."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in found:
@@ -61,7 +63,7 @@ def text(results: Path, schedules: str = "") -> str:
         _scores(by_kind["scores"]),
         _hidden(by_kind["hidden"], by_kind["scores"]),
         _few(by_kind["few"]),
-        schedules,
+        *more,
     ]
     return "\n".join(part for part in parts if part)
 
