@@ -23,14 +23,9 @@ from likewise.checking import check
 from likewise.errors import ExampleError
 from likewise.fitting import fit
 from likewise.model import Model
+from rows import ROWS
 
 KILLS = int(os.environ.get("LIKEWISE_KILLS", "10"))
-ROWS = [
-    (f"{what} {which}", topic)
-    for topic, subjects in (("delivery", ("parcel ship", "street")), ("invoice", ("bank money", "bill")))
-    for what in subjects
-    for which in ("late", "lost", "again", "today", "old", "new", "first", "last", "good", "bad")
-]
 
 CHILD = """
 import itertools, json, random, sys

@@ -18,15 +18,10 @@ import pytest
 from likewise.checking import check
 from likewise.fitting import fit
 from likewise.model import Model
+from rows import ROWS
 
 CHANGES = int(os.environ.get("LIKEWISE_CHANGES", "40"))
 NAMES = ("ann", "bob", "cid", "dan")
-ROWS = [
-    (f"{what} {which}", topic)
-    for topic, subjects in (("delivery", ("parcel ship", "street")), ("invoice", ("bank money", "bill")))
-    for what in subjects
-    for which in ("late", "lost", "again", "today", "old", "new", "first", "last", "good", "bad")
-]
 ASKED = ["my parcel is late", "the bank card is lost", "a sick bird", "why"]
 
 WRITER = """

@@ -16,13 +16,8 @@ from likewise.errors import ExampleError, LedgerBusy, LedgerReadOnly
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import LikewiseWarning
+from rows import ROWS
 
-ROWS = [
-    (f"{what} {which}", [topic])
-    for topic, subjects in (("delivery", ("parcel ship", "street")), ("invoice", ("bank money", "bill")))
-    for what in subjects
-    for which in ("late", "lost", "again", "today", "old", "new", "first", "last", "good", "bad")
-]
 LONG = "parcel " + " ".join(f"secret{i}" for i in range(4000))  # several pages of the database
 LABEL = "a-label-of-one"
 REF = "customer-4711"
@@ -31,7 +26,7 @@ REF = "customer-4711"
 @pytest.fixture(scope="module")
 def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model with several labels a text; one label stands on one example, and is in the tuned values."""
-    texts, labels = zip(*ROWS, (LONG, ["delivery", LABEL]), strict=True)
+    texts, labels = zip(*((text, [label]) for text, label in ROWS), (LONG, ["delivery", LABEL]), strict=True)
     path = tmp_path_factory.mktemp("erasing") / "model"
     with pytest.warns(LikewiseWarning):
         fitted = fit(texts, labels, refs=[None] * len(ROWS) + [REF], recipe="frozen", encoder=str(tiny_encoder))

@@ -21,13 +21,8 @@ from likewise.errors import ExampleError, LedgerReadOnly, LikewiseError, UsageEr
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Example, Prediction
+from rows import ROWS
 
-ROWS = [
-    (f"{what} {which}", topic)
-    for topic, subjects in (("delivery", ("parcel ship", "street")), ("invoice", ("bank money", "bill")))
-    for what in subjects
-    for which in ("late", "lost", "again", "today", "old", "new", "first", "last", "good", "bad")
-]
 ASKED = ["my parcel", "the bank card is lost", "a sick bird", "why"]
 NEW = ["a sick bird", "blue tree", "parcel ship late", "my mother is sick"]
 LABELS = ["delivery", "invoice", "health"]

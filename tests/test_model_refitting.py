@@ -20,13 +20,8 @@ from likewise.errors import LedgerReadOnly, SettingError, UsageError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Prediction
+from rows import ROWS
 
-ROWS = [
-    (f"{what} {which}", topic)
-    for topic, subjects in (("delivery", ("parcel ship", "street")), ("invoice", ("bank money", "bill")))
-    for what in subjects
-    for which in ("late", "lost", "again", "today", "old", "new", "first", "last", "good", "bad")
-]
 NEW = [(f"a sick bird {which}", "health") for which in ("late", "lost", "again", "today", "old", "new")]
 ASKED = ["my parcel is late", "the bank card is lost", "a sick bird", "why"]
 BRISK = {"epochs": 1, "batch_size": 16}

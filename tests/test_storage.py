@@ -13,13 +13,8 @@ from likewise.errors import SettingError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.settings import Settings
+from rows import ROWS
 
-ROWS = [
-    (f"{what} {which}", topic)
-    for topic, subjects in (("delivery", ("parcel ship", "street")), ("invoice", ("bank money", "bill")))
-    for what in subjects
-    for which in ("late", "lost", "again", "today", "old", "new", "first", "last", "good", "bad")
-]
 ASKED = ["my parcel is late", "the bank card is lost", "why"]
 
 

@@ -1,0 +1,151 @@
+"""What a ledger can be asked: each answer comes from one read transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from likewise.datastore import ledger_reading as reading
+from likewise.datastore.ledger_checks import findings
+from likewise.datastore.ledger_reading import Delta
+from likewise.datastore.store import Store
+from likewise.errors import ExampleError, ModelDamaged
+from likewise.types import Example, ExampleVersion, Revision, Storage, Task
+
+
+class LedgerView:
+    """The reading side of a ledger. Every method may raise LedgerBusy, LedgerAway, ModelDamaged or LedgerError."""
+
+    def __init__(self, store: Store, task: Task, storage: Storage) -> None:
+        self._store = store
+        self.task: Task = task
+        self.storage: Storage = storage
+
+    def erasing(self) -> int | None:
+        """The revision of an erasure that was not completed."""
+        return self._store.read(reading.erasing)
+
+    def erased(self, after: int) -> bool:
+        """Whether examples were erased after a revision."""
+        return self._store.read(lambda connection: reading.happened(connection, ("erased",), after))
+
+    def renewed(self, after: int) -> bool:
+        """Whether the model directory names another generation, or another datastore, since a revision."""
+        return self._store.read(lambda connection: reading.happened(connection, ("refitted", "moved"), after))
+
+    def moved(self) -> str | None:
+        """The place that the datastore was moved to, None where it was not."""
+        return self._store.read(reading.moved)
+
+    def texts_by_id(self, text_ids: Iterable[int]) -> dict[int, str]:
+        """Texts by their own ids; unknown ones are left out."""
+        wanted = list(text_ids)
+        return self._store.read(lambda connection: reading.texts_by_id(connection, wanted))
+
+    def last_id(self, at: int) -> int:
+        """The greatest id that was given up to a revision; 0 when none was."""
+        return self._store.read(lambda connection: reading.last_id(connection, at))
+
+    def not_embedded(self, text_ids: Iterable[int], fingerprint: str) -> dict[int, str]:
+        """Those of these texts that have no embedding by the encoder with this fingerprint, by id."""
+        wanted = list(text_ids)
+        return self._store.read(lambda connection: reading.not_embedded(connection, wanted, fingerprint))
+
+    def labels_ever(self) -> set[str]:
+        """Every label that an example has or once had, minus what was erased."""
+        return self._store.read(reading.labels_ever)
+
+    def revision(self) -> int:
+        """The number of the last change; 0 when there is none. Takes microseconds."""
+        return self._store.revision()
+
+    def changes(self, after: int, upto: int | None = None) -> tuple[int, list[Delta]]:
+        """The revision reached (the last one, or `upto` if that is less) and what every example touched between
+        `after` and there has become, by id. An earlier `upto` leads back: the examples are as they stood at it."""
+        return self._store.read(lambda connection: reading.changes(connection, after, upto))
+
+    def as_stored(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings as they come back once they are stored: a text's own copy is then at distance 0."""
+        return embeddings.astype(reading.STORED[self.storage]).astype(np.float32)
+
+    def vectors(self, text_ids: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
+        """The embeddings of texts by the encoder with this fingerprint: float32 (n, d), in the order given.
+
+        (0, 0) when none is asked for. Raises NotEmbedded for one that is missing, ModelDamaged for one of another
+        length.
+        """
+        return self._store.read(lambda connection: reading.vectors(connection, text_ids, fingerprint, self.storage))
+
+    def examples(
+        self,
+        *,
+        ids: Iterable[int] | None = None,
+        label: str | None = None,
+        ref: str | None = None,
+        contains: str | None = None,
+        after_id: int = 0,
+        limit: int | None = None,
+        at: int | None = None,
+    ) -> list[Example]:
+        """The examples that meet all conditions, by id, at most `limit`: as they stand, or stood at revision `at`.
+
+        `contains` looks for a part of the text in upper or lower case. Unknown and forgotten ids are left out.
+        """
+        wanted = None if ids is None else list(ids)
+        return self._store.read(
+            lambda connection: reading.find_examples(
+                connection, ids=wanted, label=label, ref=ref, contains=contains, after_id=after_id, limit=limit, at=at
+            )
+        )
+
+    def example_count(self) -> int:
+        """How many examples there are."""
+        return self._store.read(reading.live_count)
+
+    def labels(self, at: int | None = None) -> dict[str, int]:
+        """How many examples have each label, by name: as they stand, or stood at revision `at`."""
+        return self._store.read(lambda connection: reading.label_counts(connection, at))
+
+    def texts_of(self, ids: Iterable[int], at: int | None = None) -> dict[int, str]:
+        """The texts of examples as they stand, or stood at revision `at`; of forgotten ones the last.
+
+        Unknown ids are left out. An answer cites what it rests on: with `at` its revision, a later change does
+        not alter the citation.
+        """
+        wanted = list(ids)
+        return self._store.read(lambda connection: reading.texts_of(connection, wanted, at))
+
+    def revisions(self, limit: int | None = None, at: int | None = None) -> list[Revision]:
+        """The last changes, or the last up to revision `at`, newest first, at most `limit`."""
+        return self._store.read(lambda connection: reading.history(connection, limit, at))
+
+    def revision_at(self, when: datetime) -> int:
+        """The last revision made at this time (a naive one is UTC) or before; 0 when none was."""
+        exact = (when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)).isoformat(
+            timespec="microseconds"
+        )
+        return self._store.read(lambda connection: reading.revision_at(connection, exact))
+
+    def life(self, example_id: int) -> list[ExampleVersion]:
+        """What each change made of one example, newest first. Raises ExampleError for an id that was never given."""
+        found = self._store.read(lambda connection: reading.life(connection, example_id))
+        if not found:
+            raise ExampleError(f"there is no example {example_id}; look up the ids and try again")
+        return found
+
+    def damage(self, fingerprint: str | None = None, others: Collection[str] = ()) -> list[str]:
+        """Everything that is wrong with the ledger, a sentence each. Reads all of it.
+
+        With the fingerprint of the present generation's encoder, embeddings that are neither by it nor by one of the
+        `others`, those of earlier generations, are found as well.
+        """
+        try:
+            found = self._store.integrity()
+            return found + self._store.read(
+                lambda connection: findings(connection, self.task, self.storage, fingerprint, others)
+            )
+        except ModelDamaged as error:
+            return [str(error)]
