@@ -40,7 +40,17 @@ except ImportError as error:
     ) from error
 
 _TASKS = ("auto", "single", "multi")
-_SETTINGS = ("seed", "epochs", "batch_size", "learning_rate", "max_tokens", "measure", "holdout", "neighbours")
+_SETTINGS = (
+    "seed",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "max_tokens",
+    "measure",
+    "holdout",
+    "storage",
+    "neighbours",
+)
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -53,7 +63,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
       several labels a text, and anything else for one label a text where every row has exactly one.
     - `classes`: names of the columns of an indicator matrix, in their order. Without it a DataFrame brings its own,
       and the columns of a bare matrix are numbered from 0.
-    - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `measure`, `holdout`, `neighbours`.
+    - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `measure`, `holdout`, `storage`,
+      `neighbours`.
 
     X is a list, tuple, one-dimensional array or Series of texts. y is one of three forms, and `predict` answers in
     the same one:
@@ -87,6 +98,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         max_tokens: int | None = None,
         measure: str | None = None,
         holdout: float | None = None,
+        storage: str | None = None,
         neighbours: int | None = None,
     ) -> None:
         self.recipe = recipe
@@ -100,6 +112,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.max_tokens = max_tokens
         self.measure = measure
         self.holdout = holdout
+        self.storage = storage
         self.neighbours = neighbours
 
     # Learning

@@ -61,7 +61,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     demo, fit, classify, evaluate, teach, forget, relabel, rename_label, merge_labels,
-    history, diff, revert, erase, export, refit, move, recipes, check,
+    history, diff, revert, erase, refit, move, export, recipes, check,
 ):  # fmt: skip
     cli.add_command(_command)
 

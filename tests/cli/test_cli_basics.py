@@ -38,7 +38,7 @@ def test_the_commands_are_those_of_the_design(likewise):
 
     assert listed == [
         "demo", "fit", "classify", "evaluate", "teach", "forget", "relabel", "rename-label", "merge-labels",
-        "history", "diff", "revert", "export", "recipes", "check",
+        "history", "diff", "revert", "erase", "refit", "move", "export", "recipes", "check",
     ]  # fmt: skip
 
 
