@@ -364,7 +364,7 @@ def keep(
         "examples": len(job.texts),
         "kept": chosen.kind,
         "judged_on": job.split.judged_on,
-        "scores": {candidate.kind: dict(candidate.tuned.scores) for candidate in found},
+        "scores": {one.kind: dict(one.tuned.scores) for one in sorted(found, key=lambda one: one.kind != "frozen")},
         "seconds": round(seconds, 1),
     }
     schedule = job.recipe.planned(job.split.few, job.settings)
