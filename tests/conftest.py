@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from postgres import Server, binaries
+from rows import ROWS
 
 _WORDS = """\
 a about account after again all also always am an and angry another answer any app are arrived as ask at back bad bank
@@ -86,6 +87,17 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = SentenceTransformer(modules=[Transformer(str(plain)), Pooling(32, "mean")], device="cpu")
         model.save(str(folder), create_model_card=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model of ROWS with the tiny encoder as it is. Not to be changed: tests copy it."""
+    from likewise.fitting import fit
+
+    texts, labels = zip(*ROWS, strict=True)
+    path = tmp_path_factory.mktemp("fitted") / "model"
+    fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)).save(path).close()
+    return path
 
 
 @pytest.fixture(scope="session")

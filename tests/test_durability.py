@@ -17,11 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from likewise.checking import check
 from likewise.errors import ExampleError
-from likewise.fitting import fit
 from likewise.model import Model
 from rows import ROWS
 
@@ -64,14 +61,6 @@ with Model.open(path) as model:
                 another.save(f"{path}-{seed}-{number}")
             say(after=f"{path}-{seed}-{number}")
 """
-
-
-@pytest.fixture(scope="module")
-def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    texts, labels = zip(*ROWS, strict=True)
-    path = tmp_path_factory.mktemp("durability") / "model"
-    fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)).save(path).close()
-    return path
 
 
 def killed(kind: str, path: Path, seed: int) -> list[dict[str, Any]]:

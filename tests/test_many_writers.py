@@ -11,14 +11,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from likewise.checking import check
-from likewise.fitting import fit
 from likewise.model import Model
-from rows import ROWS
+from rows import ROWS, alike
 
 CHANGES = int(os.environ.get("LIKEWISE_CHANGES", "40"))
 NAMES = ("ann", "bob", "cid", "dan")
@@ -54,23 +52,6 @@ with Model.open(path, lock_timeout=120) as model:
 """
 
 
-@pytest.fixture(scope="module")
-def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    texts, labels = zip(*ROWS, strict=True)
-    path = tmp_path_factory.mktemp("writers") / "model"
-    fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)).save(path).close()
-    return path
-
-
-def rounded(found: Any) -> Any:
-    """Numbers in which the portions that changes came in cannot be told: sums of rounded floats."""
-    if isinstance(found, dict):
-        return {key: rounded(value) for key, value in found.items()}
-    if isinstance(found, list):
-        return [rounded(value) for value in found]
-    return round(found, 8) if isinstance(found, float) else found
-
-
 @pytest.mark.parametrize("kind", ["directory", "server"])
 def test_all_changes_are_there_and_all_answer_alike(
     fitted: Path, tmp_path: Path, kind: str, request: pytest.FixtureRequest
@@ -95,7 +76,7 @@ def test_all_changes_are_there_and_all_answer_alike(
         assert made == list(range(start + 1, start + len(NAMES) * CHANGES + 1))
         assert [change.revision for change in model.history()] == list(range(model.revision, 0, -1))
         ours = [prediction.to_dict() for prediction in model.classify(ASKED)]
-        assert all(rounded(answer) == rounded(ours) for answer in answers)
+        assert all(alike(answer, ours) for answer in answers)
         for name, one in zip(NAMES, done, strict=True):
             by_name = [change.revision for change in model.history() if change.by == name]
             assert sorted(by_name) == one["revisions"]

@@ -28,15 +28,6 @@ NEW = ["a sick bird", "blue tree", "parcel ship late", "my mother is sick"]
 LABELS = ["delivery", "invoice", "health"]
 
 
-@pytest.fixture(scope="module")
-def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of 40 examples. Not to be changed."""
-    texts, labels = zip(*ROWS, strict=True)
-    path = tmp_path_factory.mktemp("past") / "model"
-    fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)).save(path).close()
-    return path
-
-
 @pytest.fixture
 def model(fitted: Path, tmp_path: Path) -> Iterator[Model]:
     with Model.open(shutil.copytree(fitted, tmp_path / "model")) as opened:

@@ -74,8 +74,8 @@ def assert_same(followed: State, fresh: State) -> None:
     np.testing.assert_array_equal(one.hits.ids, other.hits.ids)
     np.testing.assert_allclose(one.vote, other.vote, atol=1e-6)  # distances of keys in float32
     np.testing.assert_allclose(one.head, other.head, atol=1e-9)
-    sets = [[followed.labels_of(code) for code in row] for row in one.hits.codes.tolist()]
-    assert sets == [[fresh.labels_of(code) for code in row] for row in other.hits.codes.tolist()]
+    sets = [[one.sets[code] for code in row] for row in one.hits.codes.tolist()]
+    assert sets == [[other.sets[code] for code in row] for row in other.hits.codes.tolist()]
 
 
 class Following(RuleBasedStateMachine):
@@ -215,13 +215,14 @@ def test_it_answers_what_its_parts_answer(ledger: Ledger) -> None:
     np.testing.assert_allclose(found.blend, blend(found.vote, found.head, 0.4, "single"), atol=1e-12)
 
 
-def test_decisions() -> None:
-    labels = ["a", "b", "c"]
+def test_decisions(ledger: Ledger) -> None:
     table = np.array([[0.4, 0.4, 0.2], [0.1, 0.2, 0.7]])
-    assert state_of("single").decide(labels, table).tolist() == [[True, False, False], [False, False, True]]
+    single = replace(state_of("single", ledger).voices(QUERIES), labels=["a", "b", "c"])
+    assert single.decide(table) == [("a",), ("c",)]
     tuned = replace(DECISION.tuned, thresholds={"a": 0.4, "b": 0.41}, threshold=0.2)
-    several = State(Decision(DECISION.whitening, tuned), "multi", FINGERPRINT, 1)
-    assert several.decide(labels, table).tolist() == [[True, False, True], [False, False, True]]
+    several = replace(single, task="multi", tuned=tuned)
+    assert several.decide(table) == [("a", "c"), ("c",)]
+    assert several.decide(np.zeros((1, 3))) == [()]
 
 
 def test_following_nothing_new_does_nothing(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from likewise.bundle import Decision, Layout, Manifest, datastore_of, read_decision, read_manifest
 from likewise.datastore.ledger import Ledger, is_url
-from likewise.errors import LedgerAway, ModelError
+from likewise.errors import LedgerAway, ModelDamaged, ModelError
 from likewise.following import Follower
 from likewise.settings import Settings
 from likewise.state import State, Voices
@@ -29,6 +30,17 @@ FEW_CHANGES = 1000
 """As many changed examples are caught up with on opening rather than written into a new snapshot."""
 
 
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A block of texts and what is said of them, all of one revision; `cited` are examples' texts by id."""
+
+    texts: list[str]
+    voices: Voices
+    cited: Mapping[int, str]
+    revision: int
+    stale: bool
+
+
 class Answering:
     """Answers from a ledger. With `at`, from the examples as they stood at that revision, and no other ever."""
 
@@ -37,7 +49,7 @@ class Answering:
     ) -> None:
         self.at = at
         self.lock = threading.RLock()
-        self._settings = settings
+        self.settings = settings
         self._follower: Follower | None = None
         self.attach(layout, manifest, ledger)
 
@@ -57,7 +69,7 @@ class Answering:
                 layout.snapshot.unlink(missing_ok=True)
         if self._follower is not None:
             self._follower.stop()
-        self._follower = Follower(ledger, self.current_if_free) if self._on_server and self.at is None else None
+        self._follower = Follower(ledger, self.catch_up) if self._on_server and self.at is None else None
 
     def reread_decision(self) -> None:
         """Take over the tuned values as they are in the directory now, and make the state afresh."""
@@ -82,7 +94,7 @@ class Answering:
         """The encoder, loaded when it is first needed."""
         from likewise.encoding.runtime import Encoder
 
-        settings = self._settings
+        settings = self.settings
         return Encoder(
             self._layout.onnx(self.manifest.generation),
             threads=settings.threads,
@@ -116,7 +128,7 @@ class Answering:
             last = self._ledger.revision()
             if last != self._state.seen and self._ledger.renewed(self._state.seen):
                 self.renew()
-            self._state.follow(self._ledger, self.at)
+            self._state.follow(self._ledger, self.at, last)
             self.stale = False
         except LedgerAway:
             if not self._state.labels:
@@ -124,13 +136,10 @@ class Answering:
             self.stale = True
         return self._state
 
-    def current_if_free(self) -> None:
-        """Catch up, unless an answer is doing so."""
-        if self.lock.acquire(blocking=False):
-            try:
-                self.current()
-            finally:
-                self.lock.release()
+    def catch_up(self) -> None:
+        """Come to the revision that is to be answered from, before anyone asks."""
+        with self.lock:
+            self.current()
 
     def renew(self) -> None:
         """Answer from the generation and the datastore that the directory names now, if those are others."""
@@ -138,7 +147,7 @@ class Answering:
             manifest = read_manifest(self._layout.root)
             if manifest.datastore != self.manifest.datastore:
                 place = datastore_of(self._layout, manifest)
-                self._ledger.reopen(place, lock_timeout=self._settings.lock_timeout)
+                self._ledger.reopen(place, lock_timeout=self.settings.lock_timeout)
             elif manifest.generation == self.manifest.generation:
                 return
             if manifest.generation != self.manifest.generation:
@@ -148,86 +157,63 @@ class Answering:
     def embed(
         self, texts: list[str], progress: Callable[[int, int], None] | None = None
     ) -> tuple[NDArray[np.float32], str]:
-        """Embeddings by the present generation's encoder, and its fingerprint."""
+        """Embeddings by the encoder of the generation that answered last, and its fingerprint."""
         with self.lock:
-            self.current()
             encoder, fingerprint = self.encoder, self.fingerprint
         return self._ledger.as_stored(encoder.encode(texts, progress)), fingerprint
 
-    def answers(self, texts: list[str]) -> Iterator[tuple[list[str], Voices, int]]:
-        """Blocks of texts, what the voices say of each, and the revision. ModelError when there is no example."""
+    @contextlib.contextmanager
+    def _answerable(self, texts: list[str]) -> Iterator[tuple[State, NDArray[np.float32]]]:
+        """The state to answer from, locked, and embeddings of the texts by its generation's encoder."""
+        embeddings, fingerprint = self.embed(texts)
+        with self.lock:
+            state = self.current()
+            while fingerprint != self.fingerprint:  # a refit came between
+                embeddings, fingerprint = self.embed(texts)
+                state = self.current()
+            yield state, embeddings
+
+    def answers(self, texts: list[str], cite: int = 0) -> Iterator[Answered]:
+        """What is said of the texts, block by block, citing `cite` examples. ModelError when there is no example."""
         for start in range(0, len(texts), BLOCK):
             block = texts[start : start + BLOCK]
-            embeddings, fingerprint = self.embed(block)
-            with self.lock:
-                state = self.current()
-                while fingerprint != self.fingerprint:  # a refit came between
-                    embeddings, fingerprint = self.embed(block)
-                    state = self.current()
-                if not state.labels:
-                    when = "is left in this model" if self.at is None else f"was in this model at revision {self.at}"
-                    raise ModelError(f"no labelled example {when}; teach it some first")
-                voices, revision = state.voices(embeddings), state.revision
-            yield block, voices, revision
+            while (answered := self._answered(block, cite)) is None:
+                pass
+            yield answered
 
-    def decide(self, voices: Voices, table: NDArray[np.float64]) -> list[tuple[str, ...]]:
-        """The labels that one voice's table, or the blend's, decides for each text."""
-        decided = self._state.decide(voices.labels, table)
-        return [tuple(voices.labels[i] for i in np.flatnonzero(row)) for row in decided]
+    def _answered(self, texts: list[str], cite: int) -> Answered | None:
+        """None where an example that was to be cited has just been erased by another process."""
+        with self._answerable(texts) as (state, embeddings):
+            if not state.labels:
+                when = "is left in this model" if self.at is None else f"was in this model at revision {self.at}"
+                raise ModelError(f"no labelled example {when}; teach it some first")
+            voices = state.voices(embeddings)
+            wanted = set(voices.hits.ids[:, :cite].ravel().tolist())
+            cited = self._cited(wanted, state)
+            if not cited.keys() >= wanted:
+                if self._ledger.erased(state.seen):
+                    return None
+                raise ModelDamaged("texts of examples are not in the datastore; run `likewise check`")
+            return Answered(texts, voices, cited, state.revision, self.stale)
+
+    def _cited(self, ids: set[int], state: State) -> Mapping[int, str]:
+        """The texts of examples, as they stood at the state's revision."""
+        if not self._on_server:
+            return self._ledger.texts_of(sorted(ids), at=state.revision)
+        return {number: state.texts[number] for number in ids if number in state.texts}
 
     def predictions(self, texts: list[str], cite: int) -> Iterator[Prediction]:
         """Predictions, each citing at most `cite` examples."""
-        for block, voices, revision in self.answers(texts):
-            cited = self._cited(voices.hits.ids[:, :cite], revision)
-            if not np.isin(voices.hits.ids[:, :cite], list(cited)).all() and self._ledger.erased(self._state.seen):
-                yield from self.predictions(block, cite)  # one that was to be cited was erased a moment ago
-            else:
-                yield from self._predictions(block, voices, revision, cited, cite)
-
-    def _cited(self, ids: NDArray[np.int64], revision: int) -> Mapping[int, str]:
-        """The texts of examples, as they stood at a revision."""
-        if not self._on_server:
-            return self._ledger.texts_of(np.unique(ids).tolist(), at=revision)
-        with self.lock:
-            return {int(i): self._state.texts[int(i)] for i in np.unique(ids) if int(i) in self._state.texts}
-
-    def _predictions(
-        self, texts: list[str], voices: Voices, revision: int, cited: Mapping[int, str], cite: int
-    ) -> Iterator[Prediction]:
-        ids = voices.hits.ids[:, :cite]
-        decided = self.decide(voices, voices.blend)
-        for row, text in enumerate(texts):
-            scores = _ranked(voices.labels, voices.blend[row])
-            yield Prediction(
-                text=text,
-                task=self.manifest.task,
-                labels=tuple(label for label, _ in scores if label in decided[row]),
-                scores=scores,
-                head=_ranked(voices.labels, voices.head[row]),
-                vote=_ranked(voices.labels, voices.vote[row]),
-                neighbours=tuple(
-                    Neighbour(
-                        int(i),
-                        cited[int(i)],
-                        self._state.labels_of(int(voices.hits.codes[row, rank])),
-                        float(voices.hits.distances[row, rank]),
-                        float(voices.weights[row, rank]),
-                    )
-                    for rank, i in enumerate(ids[row])
-                ),
-                lambda_=self.decision.tuned.lambda_,
-                revision=revision,
-                stale=self.stale,
-            )
+        for answered in self.answers(texts, cite):
+            yield from _predictions(answered, cite)
 
     def undoing(self, texts: list[str], examples: Sequence[int], target: int) -> Iterator[tuple[int, Voices]]:
         """For each example: what the voices would say if it alone were what it was at revision `target`.
 
         An example without which there would be none is left out.
         """
-        embeddings, _ = self.embed(texts)
-        with self.lock:
-            state, ledger = self.current(), self._ledger
+        with self._answerable(texts) as (state, embeddings):
+            ledger = self._ledger
             back = {delta.example_id: delta for delta in ledger.changes(state.revision, target)[1]}
             forth = {delta.example_id: delta for delta in ledger.changes(target, state.revision)[1]}
             for number in examples:
@@ -251,6 +237,34 @@ class Answering:
                 if self._ledger.erased(self._state.seen):  # a state of before must not come back to the disk
                     self._state.follow(self._ledger)
                 self._state.write(self._layout.snapshot)
+
+
+def _predictions(answered: Answered, cite: int) -> Iterator[Prediction]:
+    voices = answered.voices
+    hits, decided = voices.hits, voices.decide(voices.blend)
+    for row, text in enumerate(answered.texts):
+        scores = _ranked(voices.labels, voices.blend[row])
+        yield Prediction(
+            text=text,
+            task=voices.task,
+            labels=tuple(label for label, _ in scores if label in decided[row]),
+            scores=scores,
+            head=_ranked(voices.labels, voices.head[row]),
+            vote=_ranked(voices.labels, voices.vote[row]),
+            neighbours=tuple(
+                Neighbour(number, answered.cited[number], voices.sets[code], distance, weight)
+                for number, code, distance, weight in zip(
+                    hits.ids[row, :cite].tolist(),
+                    hits.codes[row, :cite].tolist(),
+                    hits.distances[row, :cite].tolist(),
+                    voices.weights[row, :cite].tolist(),
+                    strict=True,
+                )
+            ),
+            lambda_=voices.tuned.lambda_,
+            revision=answered.revision,
+            stale=answered.stale,
+        )
 
 
 def _ranked(labels: Sequence[str], probabilities: NDArray[np.float64]) -> Scores:

@@ -114,11 +114,16 @@ class Candidate:
 
 
 def candidates(job: Job) -> list[Candidate]:
-    """Every candidate, the best one first; of equals the frozen encoder."""
+    """Every candidate: the frozen encoder, then the fine-tuned one where the recipe and the examples allow it."""
     found = [_frozen(job)]
     if trained := _fine_tuned(job):
         found.append(trained)
-    return sorted(found, key=lambda candidate: -candidate.score)
+    return found
+
+
+def best(found: Sequence[Candidate]) -> Candidate:
+    """The one with the best score; of equals the first."""
+    return max(found, key=lambda candidate: candidate.score)
 
 
 # What was asked, checked
@@ -226,7 +231,7 @@ def _frozen(job: Job) -> Candidate:
             "directions without variance are left out of the whitening"
         )
     job.progress.stage("Tuning neighbours, head and blend")
-    tuned = tune(_folds(job, [embeddings] * len(job.split.parts), held), job.task, job.settings.measure, nearest)
+    tuned = tune(parts_of(job, [embeddings] * len(job.split.parts), held), job.task, job.settings.measure, nearest)
     return Candidate("frozen", tuned, lambda: Encoded(folder, encoder.fingerprint, embeddings, []))
 
 
@@ -240,7 +245,7 @@ def _fine_tuned(job: Job) -> Candidate | None:
         for number, (kept, _) in enumerate(parts, start=1):
             job.progress.stage(f"Training, fold {number} of {len(parts)}")
             tables.append(_trained(job, schedule, kept, None, f"fold-{number}")[0].embed(job.texts))
-        tuned = tune(_folds(job, tables, None), job.task, job.settings.measure, nearest)
+        tuned = tune(parts_of(job, tables, None), job.task, job.settings.measure, nearest)
         return Candidate("fine-tuned", tuned, lambda: _encoded(job, *_anew(job, schedule, 0)))
     job.progress.stage("Training the encoder")
     kept, held = parts[0]
@@ -248,7 +253,7 @@ def _fine_tuned(job: Job) -> Candidate | None:
         job, schedule, kept, dev or ([job.texts[i] for i in held], [job.labels[i] for i in held]), "part"
     )
     job.progress.stage("Tuning neighbours, head and blend")
-    folds = _folds(job, [model.embed(job.texts)], model.embed(dev[0]) if dev else None)
+    folds = parts_of(job, [model.embed(job.texts)], model.embed(dev[0]) if dev else None)
     tuned = tune(folds, job.task, job.settings.measure, nearest)
 
     def finish() -> Encoded:
@@ -274,7 +279,7 @@ def _encoded(job: Job, model: Trainable, history: History) -> Encoded:
     return Encoded(folder, encoder.fingerprint, embeddings, [asdict(epoch) for epoch in history.epochs])
 
 
-def _folds(job: Job, tables: list[Embeddings], dev: Embeddings | None) -> list[Fold]:
+def parts_of(job: Job, tables: list[Embeddings], dev: Embeddings | None) -> list[Fold]:
     """The split's parts with their embeddings; each part may have been encoded by an encoder of its own."""
     out = []
     for table, (kept, held) in zip(tables, job.split.parts, strict=True):
@@ -357,14 +362,14 @@ def _trained(
 def keep(
     layout: Layout, number: int, job: Job, found: list[Candidate], encoded: Encoded, seconds: float
 ) -> dict[str, Any]:
-    """Write the first candidate, finished, as a generation; what the manifest tells of the fit."""
-    chosen = found[0]
+    """Write the best candidate, finished, as a generation; what the manifest tells of the fit."""
+    chosen = best(found)
     facts: dict[str, Any] = {
         "fingerprint": encoded.fingerprint,
         "examples": len(job.texts),
         "kept": chosen.kind,
         "judged_on": job.split.judged_on,
-        "scores": {one.kind: dict(one.tuned.scores) for one in sorted(found, key=lambda one: one.kind != "frozen")},
+        "scores": {one.kind: dict(one.tuned.scores) for one in found},
         "seconds": round(seconds, 1),
     }
     schedule = job.recipe.planned(job.split.few, job.settings)

@@ -34,7 +34,7 @@ def changed_answers(
     causes: list[list[Cause]] = [[] for _ in places]
     for done, (number, voices) in enumerate(later.undoing(affected, candidates, earlier.at or 0), start=1):
         for row, place in enumerate(places):
-            cause = _cause(number, later, voices, row, before[place], after[place])
+            cause = _cause(number, voices, row, before[place], after[place])
             if cause:
                 causes[row].append(cause)
         if report:
@@ -51,7 +51,8 @@ def _candidates(earlier: Answering, later: Answering, texts: list[str], changed:
         return list(changed)
     weights = dict.fromkeys(changed, 0.0)
     for side in (earlier, later):
-        for _, voices, _ in side.answers(texts):
+        for answered in side.answers(texts):
+            voices = answered.voices
             for ids, shares in zip(voices.hits.ids.tolist(), voices.weights.tolist(), strict=True):
                 for number, share in zip(ids, shares, strict=True):
                     if number in weights:
@@ -59,14 +60,12 @@ def _candidates(earlier: Answering, later: Answering, texts: list[str], changed:
     return sorted(weights, key=lambda number: (-weights[number], number))[:MOST]
 
 
-def _cause(
-    number: int, later: Answering, voices: Voices, row: int, before: Prediction, after: Prediction
-) -> Cause | None:
+def _cause(number: int, voices: Voices, row: int, before: Prediction, after: Prediction) -> Cause | None:
     """What undoing one example does to one text's answer; None where that does not lead back."""
     old, new = set(before.labels), set(after.labels)
     was = dict(after.scores)
     now = dict(zip(voices.labels, voices.blend[row].tolist(), strict=True))
     moved = {label: now.get(label, 0.0) - was.get(label, 0.0) for label in old ^ new}
     effect = sum(moved[label] for label in old - new) - sum(moved[label] for label in new - old)
-    alone = set(later.decide(voices, voices.blend)[row]) == old
+    alone = set(voices.decide(voices.blend)[row]) == old
     return Cause(number, effect, alone) if alone or effect > LEAST else None

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from likewise.answering import Answering
-from likewise.bundle import Layout, Manifest, generations, keep_labels
+from likewise.bundle import Layout, generations, keep_labels
 from likewise.card import write_card
 from likewise.datastore.ledger import Ledger
 from likewise.errors import LedgerBusy, LedgerError
@@ -32,13 +32,7 @@ BEYOND = (
 
 
 def erase(
-    layout: Layout,
-    manifest: Manifest,
-    ledger: Ledger,
-    answering: Answering,
-    ids: Sequence[int],
-    by: str,
-    note: str | None,
+    layout: Layout, ledger: Ledger, answering: Answering, ids: Sequence[int], by: str, note: str | None
 ) -> Erasure:
     """Erase examples from a model directory. ExampleError, LedgerBusy, LedgerReadOnly, LedgerFull.
 
@@ -55,7 +49,7 @@ def erase(
             answering.reread_decision()
             answering.write_snapshot(layout)
             if layout.card.exists():
-                write_card(layout, manifest, answering.decision.tuned, ledger.labels())
+                write_card(layout, answering.manifest, answering.decision.tuned, ledger.labels())
         ledger.complete()
     except (LedgerError, OSError) as error:
         kind = LedgerBusy if isinstance(error, LedgerBusy) else LedgerError

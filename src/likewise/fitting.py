@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from likewise.bundle import Layout, Manifest, temporary_root, write_manifest
-from likewise.candidates import Candidate, Encoded, Job, candidates, checked, keep
+from likewise.candidates import Candidate, Encoded, Job, best, candidates, checked, keep
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.encoding.names import DEFAULT
 from likewise.model import Model, who
@@ -51,7 +51,7 @@ def fit(
         chosen_settings, place = settings or Settings.resolve(), work or root / "work"
         job = checked(texts, labels, refs, task, recipe, encoder, dev, chosen_settings, progress, place)
         found = candidates(job)
-        encoded = found[0].finish()
+        encoded = best(found).finish()
         progress.stage("Writing the datastore")
         _write(root, job, found, encoded, source, time.monotonic() - started)
         shutil.rmtree(job.work, ignore_errors=True)

@@ -6,7 +6,6 @@ import contextlib
 import getpass
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -34,10 +33,10 @@ from likewise.card import write_card
 from likewise.comparing import changed_answers
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
-from likewise.errors import LedgerReadOnly, SettingError, UsageError
+from likewise.errors import LedgerReadOnly, UsageError
 from likewise.moving import move
 from likewise.progress import Progress
-from likewise.settings import Settings, settings_of
+from likewise.settings import Settings
 from likewise.types import (
     Change,
     ChangedAnswer,
@@ -176,10 +175,11 @@ class Model:
         truth = check_label_sets(labels, len(checked), self.task)
         parts: dict[str, list[tuple[str, ...]]] = {"blend": [], "head": [], "neighbours": []}
         done, revision = 0, self.revision
-        for block, voices, at in self._answering.answers(checked):
+        for answered in self._answering.answers(checked):
+            voices = answered.voices
             for name, table in zip(parts, (voices.blend, voices.head, voices.vote), strict=True):
-                parts[name].extend(self._answering.decide(voices, table))
-            done, revision = done + len(block), at
+                parts[name].extend(voices.decide(table))
+            done, revision = done + len(answered.texts), answered.revision
             if progress:
                 progress(done, len(checked))
         return Evaluation.of(truth, parts, self.task, revision)
@@ -212,6 +212,7 @@ class Model:
         checked = check_texts(texts, self.settings.max_text)
         label_sets = check_label_sets(labels, len(checked), self.task)
         given = check_refs(refs, len(checked))
+        self._answering.catch_up()  # a refit elsewhere has changed the encoder
         embeddings, fingerprint = self._answering.embed(checked, progress)
         new = [
             NewExample(text, label_set, ref, embedding)
@@ -297,8 +298,7 @@ class Model:
         `shared` in what comes back names other examples that have the same text. ExampleError for an id that is
         unknown or was erased; LedgerBusy or LedgerError where it could not be completed: the same call completes it.
         """
-        ledger = self._writable
-        return erase(self._layout, self._manifest, ledger, self._answering, check_ids(ids), who(by), note)
+        return erase(self._layout, self._writable, self._answering, check_ids(ids), who(by), note)
 
     def refit(
         self,
@@ -318,21 +318,10 @@ class Model:
         """
         from likewise.refitting import refit
 
-        ledger = self._writable
-        if settings.get("storage") not in (None, ledger.storage):
-            raise SettingError(f"storage: found {settings['storage']!r}, but this datastore keeps {ledger.storage}; "
-                               "it is chosen when a datastore is made, by fit")  # fmt: skip
-        if ledger.read_only:
-            raise LedgerReadOnly(f"{self._layout.root}: may not be written; use an account that may")
-        before = self._manifest.settings
-        kept = {item.name: before.get(item.name) for item in settings_of("fit")}
-        answer = {item.name: getattr(self.settings, item.name) for item in settings_of("answer")}
-        with tempfile.TemporaryDirectory(prefix="likewise-") as folder:
-            return refit(
-                self._layout, ledger, self._answering, recipe=recipe, encoder=encoder,
-                settings=Settings.resolve(**{**kept, **answer, **settings}), work=work or Path(folder, "work"),
-                progress=progress or Progress(), by=who(by), note=note,
-            )  # fmt: skip
+        return refit(
+            self._layout, self._writable, self._answering, recipe=recipe, encoder=encoder, given=settings, work=work,
+            progress=progress or Progress(), by=who(by), note=note,
+        )  # fmt: skip
 
     def move(self, datastore: str, by: str | None = None, note: str | None = None) -> int:
         """Move the datastore to `postgresql://user@host/database?schema=name`, or back: "sqlite". The new revision.

@@ -12,22 +12,23 @@ A text that it has not met, because it was taught meanwhile or stands in the pas
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from likewise.answering import Answering
 from likewise.bundle import Layout, Manifest, drop_generations, generations, write_manifest
-from likewise.candidates import Candidate, Embeddings, Encoded, Job, candidates, checked, keep, nearest
+from likewise.candidates import Candidate, Embeddings, Encoded, Job, best, candidates, checked, keep, nearest, parts_of
 from likewise.card import write_card
 from likewise.datastore.ledger import Delta, Ledger
-from likewise.decision.tuning import Fold, scores
-from likewise.errors import UsageError
+from likewise.decision.tuning import scores
+from likewise.errors import LedgerReadOnly, SettingError, UsageError
 from likewise.progress import Progress
-from likewise.settings import Settings
-from likewise.types import Example, Refit
+from likewise.settings import Settings, settings_of
+from likewise.types import Example, Refit, Storage
 
 CHUNK = 1000
 """Embeddings added to the ledger in one transaction: no other process waits long for its turn."""
@@ -40,17 +41,40 @@ def refit(
     *,
     recipe: str | None,
     encoder: str | None,
-    settings: Settings,
+    given: Mapping[str, object],
+    work: Path | None,
+    progress: Progress,
+    by: str,
+    note: str | None,
+) -> Refit:
+    """Make a new generation and answer from it. Raises what a fit raises; after any error the present one goes on.
+
+    `given` are settings in the place of the present generation's.
+    """
+    if ledger.read_only:
+        raise LedgerReadOnly(f"{layout.root}: may not be written; use an account that may")
+    with tempfile.TemporaryDirectory(prefix="likewise-") as folder:
+        place = work or Path(folder, "work")
+        return _refit(layout, ledger, answering, recipe, encoder, given, place, progress, by, note)
+
+
+def _refit(
+    layout: Layout,
+    ledger: Ledger,
+    answering: Answering,
+    recipe: str | None,
+    encoder: str | None,
+    given: Mapping[str, object],
     work: Path,
     progress: Progress,
     by: str,
     note: str | None,
 ) -> Refit:
-    """Make a new generation and answer from it. Raises what a fit raises; after any error the present one goes on."""
     started = time.monotonic()
     with answering.lock:
         at = answering.current().revision
         old = answering.manifest
+    settings = _settings(old, answering.settings, given, ledger.storage)
     deltas = [delta for delta in ledger.changes(0, at)[1] if delta.labels is not None]
     examples = ledger.examples(ids=[delta.example_id for delta in deltas], at=at)
     if not examples:
@@ -60,7 +84,7 @@ def refit(
         job = _job(old, examples, recipe, encoder, settings, work, progress)
         found = candidates(job)
         before = _before(job, present, answering)
-        encoded = found[0].finish()
+        encoded = best(found).finish()
         progress.stage("Writing the new generation")
         manifest = _write(layout, old, job, found, encoded, time.monotonic() - started)
         _embed(ledger, deltas, encoded)
@@ -76,14 +100,14 @@ def refit(
     return Refit(
         generation=manifest.generation,
         revision=revision,
-        kept=found[0].kind,
+        kept=best(found).kind,
         examples=len(examples),
         measure=settings.measure,
         judged_on=job.split.judged_on,
         held=sum(len(rows) for _, rows in job.split.parts),
         seen=_seen(job, examples, old, ledger, at),
         before=before,
-        after=dict(found[0].tuned.scores),
+        after=dict(best(found).tuned.scores),
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -97,6 +121,18 @@ def prune(layout: Layout, ledger: Ledger, answering: Answering) -> list[int]:
     ledger.drop_embeddings(fingerprint)
     ledger.scrub()
     return gone
+
+
+def _settings(old: Manifest, answer: Settings, given: Mapping[str, object], storage: Storage) -> Settings:
+    """The fit's settings as the generation before had them, the answering side's as they are; then what is given."""
+    if given.get("storage") not in (None, storage):
+        raise SettingError(
+            f"storage: found {given['storage']!r}, but this datastore keeps {storage}; "
+            "it is chosen when a datastore is made, by fit"
+        )
+    kept = {item.name: old.settings.get(item.name) for item in settings_of("fit")}
+    present = {item.name: getattr(answer, item.name) for item in settings_of("answer")}
+    return Settings.resolve(**{**kept, **present, **given})
 
 
 def _job(
@@ -115,10 +151,7 @@ def _job(
 
 def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:
     """What the present generation scores on the rows held out, with the others as its examples."""
-    folds = [
-        Fold(embeddings[kept], [job.labels[i] for i in kept], embeddings[held], [job.labels[i] for i in held])
-        for kept, held in job.split.parts
-    ]
+    folds = parts_of(job, [embeddings] * len(job.split.parts), None)
     decision = answering.decision
     return scores(folds, decision.whitening, decision.tuned, job.task, job.settings.measure, nearest)
 

@@ -24,6 +24,7 @@ from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
 from likewise.decision.blend import blend
 from likewise.decision.head import LinearHead, make_head
 from likewise.decision.statistics import Statistics
+from likewise.decision.tuning import Tuned
 from likewise.decision.vote import vote, vote_weights
 from likewise.errors import LedgerError, ModelDamaged
 from likewise.types import Task
@@ -36,14 +37,28 @@ CHUNK = 20_000  # examples taken in at once: bounds the memory that catching up 
 
 @dataclass(frozen=True, eq=False)
 class Voices:
-    """Both voices and their blend for some texts, each (texts, labels), and what the neighbours' voice rests on."""
+    """Both voices and their blend for some texts, each (texts, labels), and all that is needed to read them.
 
+    `hits.codes` stand for the label sets in `sets`. Holds nothing that a later change of the state alters.
+    """
+
+    task: Task
+    tuned: Tuned
     labels: list[str]
     blend: Matrix
     head: Matrix
     vote: Matrix
     hits: Hits
     weights: Matrix
+    sets: Sequence[tuple[str, ...]]
+
+    def decide(self, probabilities: Matrix) -> list[tuple[str, ...]]:
+        """What a voice or the blend decides: a text's best label (the first of equals), or those over thresholds."""
+        if self.task == "single":
+            return [(self.labels[best],) for best in probabilities.argmax(axis=1)]
+        thresholds = [self.tuned.thresholds.get(label, self.tuned.threshold) for label in self.labels]
+        decided = probabilities >= np.array(thresholds)
+        return [tuple(self.labels[i] for i in np.flatnonzero(row)) for row in decided]
 
 
 class State:
@@ -96,12 +111,14 @@ class State:
         """The labels that have examples, sorted."""
         return self._statistics.labels
 
-    def follow(self, ledger: Ledger, upto: int | None = None) -> None:
+    def follow(self, ledger: Ledger, upto: int | None = None, last: int | None = None) -> None:
         """Take in what changed since this state's revision; with `upto`, go to that revision, forwards or back.
 
-        After an erasure everything is made afresh: what left cannot be taken out again, its embedding is gone.
+        `last` is the ledger's revision where the caller has just read it. After an erasure everything is made afresh:
+        what left cannot be taken out again, its embedding is gone.
         """
-        last = ledger.revision()
+        if last is None:
+            last = ledger.revision()
         if (self.seen, self.revision) == (last, last if upto is None else upto):
             return
         if ledger.erased(self.seen):
@@ -166,11 +183,12 @@ class State:
             if self._embed is None:
                 raise
         missing = ledger.not_embedded(set(text_ids) - self._made.keys(), self.fingerprint)
-        made = dict(zip(missing, self._embed(list(missing.values())), strict=True)) if missing else {}
-        try:
-            ledger.embed(made, self.fingerprint)
-        except LedgerError:  # it may not be written, or not now: an answer does not wait for that
-            self._made.update(made)
+        if missing:
+            made = dict(zip(missing, self._embed(list(missing.values())), strict=True))
+            try:
+                ledger.embed(made, self.fingerprint)
+            except LedgerError:  # it may not be written, or not now: an answer does not wait for that
+                self._made.update(made)
         there = iter(ledger.vectors([i for i in text_ids if i not in self._made], self.fingerprint))
         rows = [self._made[i] if i in self._made else next(there) for i in text_ids]
         return np.array(rows, dtype=np.float32)
@@ -181,10 +199,6 @@ class State:
             self._sets.append(labels)
         return self._codes[labels]
 
-    def labels_of(self, code: int) -> tuple[str, ...]:
-        """The label set that a hit's code stands for."""
-        return self._sets[code]
-
     def voices(self, embeddings: NDArray[np.float32]) -> Voices:
         """Head, vote and blend for embeddings of shape (texts, d). The state must hold at least one example."""
         head = self._current_head()
@@ -194,16 +208,7 @@ class State:
         p_vote = vote(weights, hits.codes, self._memberships(head.labels))
         p_head = head.probabilities(embeddings)
         blended = blend(p_vote, p_head, tuned.lambda_, self.task)
-        return Voices(head.labels, blended, p_head, p_vote, hits, weights)
-
-    def decide(self, labels: Sequence[str], probabilities: Matrix) -> NDArray[np.bool_]:
-        """The decision, boolean (texts, labels): the best label (the first of equals), or those over thresholds."""
-        if self.task == "multi":
-            tuned = self._tuned
-            return probabilities >= np.array([tuned.thresholds.get(label, tuned.threshold) for label in labels])
-        decided = np.zeros(probabilities.shape, dtype=bool)
-        decided[np.arange(len(probabilities)), probabilities.argmax(axis=1)] = True
-        return decided
+        return Voices(self.task, tuned, head.labels, blended, p_head, p_vote, hits, weights, self._sets)
 
     def _current_head(self) -> LinearHead:
         if self._head is None:

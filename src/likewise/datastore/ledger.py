@@ -34,8 +34,7 @@ from likewise.datastore.ledger_writing import (
     record,
     required,
     revert,
-    write_move,
-    write_refit,
+    write_revision,
     write_taught,
     write_vectors,
 )
@@ -101,21 +100,12 @@ class Ledger(LedgerView):
         ModelNewer when a newer Likewise made it, ModelError when it may not be read, LedgerAway when the server cannot
         be reached.
         """
-        store = opened(location, read_only, lock_timeout)
-        try:
-            kind = kind_of(store)
-            migrate(store)
-            return cls(store, *kind)
-        except BaseException:
-            store.close()
-            raise
+        return cls(*_opened(location, read_only, lock_timeout))
 
     def reopen(self, location: str | os.PathLike[str], *, lock_timeout: float = 10.0) -> None:
         """Go on at another place, where the ledger was moved to. Errors as those of `open`."""
-        with Ledger.open(location):
-            fresh = opened(location, self.read_only, lock_timeout)
-        self._left.append(self._store)  # closed with the ledger: another thread may be reading from it
-        self._store = fresh
+        left, (self._store, *_) = self._store, _opened(location, self.read_only, lock_timeout)
+        self._left.append(left)  # closed with the ledger: another thread may be reading from it
 
     @property
     def read_only(self) -> bool:
@@ -160,7 +150,7 @@ class Ledger(LedgerView):
         share it. Errors as those of `create`.
         """
         with self._write() as source:
-            revision = write_move(source, reading.live_count(source), by, note)
+            revision = write_revision(source, "moved", reading.live_count(source), by, note)
             created(location, lock_timeout, lambda target: copy_rows(source, target)).close()
             if not is_url(self.name):
                 leave(source, str(location))
@@ -310,13 +300,13 @@ class Ledger(LedgerView):
         kind = reading.STORED[self.storage]
         stored = {text_id: np.asarray(vector, dtype=kind).tobytes() for text_id, vector in vectors.items()}
         with self._write() as connection:
-            missing = reading.not_embedded(connection, stored, fingerprint)
-            write_vectors(connection, {text_id: stored[text_id] for text_id in missing}, fingerprint, self.storage)
+            there = reading.texts_present(connection, stored)
+            write_vectors(connection, {text_id: stored[text_id] for text_id in there}, fingerprint, self.storage)
 
     def refit(self, switch: Callable[[], None], *, by: str | None = None, note: str | None = None) -> int:
         """Record that another generation answers from here on; `switch` makes it so before that is committed."""
         with self._write() as connection:
-            revision = write_refit(connection, reading.live_count(connection), by, note)
+            revision = write_revision(connection, "refitted", reading.live_count(connection), by, note)
             switch()
         return revision
 
@@ -363,6 +353,18 @@ class Ledger(LedgerView):
         if self.task == "single" and len(distinct) != 1:
             raise LabelError(f"{where} has {len(distinct)} labels; this model has exactly one a text")
         return distinct
+
+
+def _opened(location: str | os.PathLike[str], read_only: bool, lock_timeout: float) -> tuple[Store, Task, Storage]:
+    """A store that holds a ledger of this schema, with the ledger's task and storage."""
+    store = opened(location, read_only, lock_timeout)
+    try:
+        kind = kind_of(store)
+        migrate(store)
+        return store, *kind
+    except BaseException:
+        store.close()
+        raise
 
 
 def _unknown_label(found: str, known: Iterable[str]) -> LabelError:

@@ -260,6 +260,15 @@ def not_embedded(connection: Connection, wanted: Iterable[int], fingerprint: str
     return texts_by_id(connection, listed - embedded(connection, listed, fingerprint))
 
 
+def texts_present(connection: Connection, wanted: Iterable[int]) -> set[int]:
+    """Those of these texts that are there, by id."""
+    return {
+        number
+        for chunk in chunks(wanted)
+        for number in connection.execute(select(texts.c.id).where(texts.c.id.in_(chunk))).scalars()
+    }
+
+
 def texts_by_id(connection: Connection, wanted: Iterable[int]) -> dict[int, str]:
     """Texts by their own ids; unknown ones are left out."""
     found: dict[int, str] = {}

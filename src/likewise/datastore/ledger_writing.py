@@ -46,7 +46,7 @@ def write_taught(
     """
     ids_of_texts = {**known_texts, **_write_texts(connection, changed, known_texts, entries)}
     _write_embeddings(connection, changed, ids_of_texts, entries, fingerprint, storage)
-    revision = _write_revision(connection, "taught", len(changed), by, note)
+    revision = write_revision(connection, "taught", len(changed), by, note)
     new = [slot for slot in changed if slot.example_id is None]
     if new:
         statement = insert(examples).returning(examples.c.id, sort_by_parameter_order=True)
@@ -74,7 +74,7 @@ def record(
     after = [replace(before[number], labels=labels) for number, labels in sorted(wanted.items())]
     changed = [version for version in after if version != before[version.example_id]]
     if changed:
-        revision = _write_revision(connection, action, len(changed), by, note)
+        revision = write_revision(connection, action, len(changed), by, note)
         _write_versions(connection, revision, changed)
     else:
         revision = last_revision(connection)
@@ -99,7 +99,7 @@ def revert(connection: Connection, target: int, by: str | None, note: str | None
     if not changed:
         return Change(last_revision(connection), ())
     said = f"to revision {target}" + (f": {note}" if note else "")
-    revision = _write_revision(connection, "reverted", len(changed), by, said)
+    revision = write_revision(connection, "reverted", len(changed), by, said)
     _write_versions(connection, revision, changed)
     return Change(revision, tuple(version.example_id for version in changed), updated=len(changed))
 
@@ -116,15 +116,16 @@ def erase(connection: Connection, ids: Sequence[int], by: str | None, note: str 
         columns = select(versions.c.example_id, versions.c.text_id).where(versions.c.example_id.in_(chunk))
         for number, text_id in connection.execute(columns):
             texts_by_example.setdefault(number, set()).update(() if text_id is None else (text_id,))
+    under_way = erasing(connection) is not None
     for number in listed:
         if number not in texts_by_example:
             raise ExampleError(f"there is no example {number}; nothing was erased, look up the ids and try again")
-        if not texts_by_example[number] and erasing(connection) is None:
+        if not (texts_by_example[number] or under_way):
             raise ExampleError(f"example {number} was erased already; nothing was erased, leave it out and try again")
     present = [number for number in listed if texts_by_example[number]]
     if not present:
         return Erasure(last_revision(connection), ())
-    revision = _write_revision(connection, "erased", len(present), by, note)
+    revision = write_revision(connection, "erased", len(present), by, note)
     for chunk in chunks(present):
         blank = update(versions).where(versions.c.example_id.in_(chunk))
         connection.execute(blank.values(text_id=None, labels=None, ref=None, source=None))
@@ -207,21 +208,10 @@ def write_vectors(connection: Connection, vectors: Mapping[int, bytes], fingerpr
         connection.execute(insert(embeddings), rows)
 
 
-def write_refit(connection: Connection, examples: int, by: str | None, note: str | None) -> int:
-    """Record that a new generation answers from here on; the revision."""
-    return _write_revision(connection, "refitted", examples, by, note)
-
-
-def write_move(connection: Connection, examples: int, by: str | None, note: str | None) -> int:
-    """Record that the datastore is somewhere else from here on; the revision."""
-    return _write_revision(connection, "moved", examples, by, note)
-
-
 def leave(connection: Connection, for_place: str) -> None:
     """Delete all but the revisions, and write where the datastore was moved to."""
-    for table in (versions, embeddings, texts):
+    for table in (versions, embeddings, texts, examples):
         connection.execute(delete(table))
-    connection.execute(delete(examples))
     connection.execute(insert(meta), {"key": MOVED, "value": for_place})
 
 
@@ -230,7 +220,7 @@ def drop_vectors(connection: Connection, keep: str) -> None:
     connection.execute(delete(embeddings).where(embeddings.c.fingerprint != keep))
 
 
-def _write_revision(connection: Connection, action: str, touched: int, by: str | None, note: str | None) -> int:
+def write_revision(connection: Connection, action: str, touched: int, by: str | None, note: str | None) -> int:
     """Write the next revision, of now; its number."""
     number = last_revision(connection) + 1
     now = datetime.now(UTC).isoformat(timespec="microseconds")
