@@ -45,16 +45,12 @@ MANY: dict[str, Schedule] = {
     "cross-entropy alone": replace(LIKEWISE.schedule, alignment=0.0),
     "alignment alone": replace(LIKEWISE.schedule, cross_entropy=0.0),
     "contrastive in place of alignment": replace(LIKEWISE.schedule, alignment=0.0, contrastive=1.0),
-    "interpolation 0.7": replace(LIKEWISE.schedule, interpolation=0.7),
     "2 epochs": replace(LIKEWISE.schedule, epochs=2),
     "8 epochs": replace(LIKEWISE.schedule, epochs=8),
     "learning rate 2e-4": replace(LIKEWISE.schedule, learning_rate=2e-4),
     "label smoothing 0.1": replace(LIKEWISE.schedule, label_smoothing=0.1),
 }
-HIDDEN: dict[str, Schedule] = {
-    "as the recipe": LIKEWISE.schedule,
-    **{f"interpolation {share}": replace(LIKEWISE.schedule, interpolation=share) for share in (0.85, 0.7, 0.5)},
-}
+HIDDEN = {variant: MANY[variant] for variant in ("as the recipe", "cross-entropy alone", "2 epochs")}
 TAUGHT = {"trec-6": ("ABBR", "DESC", "ENTY"), "isear": ("guilt",)}
 FEW: dict[str, Schedule] = {
     "as the recipe": LIKEWISE.few,

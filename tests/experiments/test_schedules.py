@@ -44,7 +44,7 @@ def test_the_page_holds_what_was_found(tmp_path: Path) -> None:
     assert lines.index("| as the recipe | 0.100 | 0.200 | 0.750 | fine-tuned | 12 |") < lines.index(
         "| 8 epochs | 0.100 | 0.200 | 0.500 | fine-tuned | 12 |"
     )
-    taught = {**found, "kind": "hidden", "variant": "interpolation 0.5", "hidden": "guilt", "blend": 0.6}
+    taught = {**found, "kind": "hidden", "variant": "2 epochs", "hidden": "guilt", "blend": 0.6}
     (tmp_path / "taught.json").write_text(json.dumps(taught))
-    assert "| interpolation 0.5, guilt | 0.100 | 0.200 | 0.600 | fine-tuned | 12 |" in section(tmp_path).splitlines()
+    assert "| 2 epochs, guilt | 0.100 | 0.200 | 0.600 | fine-tuned | 12 |" in section(tmp_path).splitlines()
     assert "about 0.025" in section(tmp_path)  # sqrt(0.75 * 0.25 / 300)

@@ -111,18 +111,6 @@ def test_the_same_seed_gives_the_same_weights(tiny_encoder: Path, tmp_path: Path
     assert not same(weights(first), weights(other))
 
 
-def test_the_weights_go_part_of_the_way(tiny_encoder: Path, tmp_path: Path) -> None:
-    start, (whole, _) = weights(load(tiny_encoder)), fit(tiny_encoder, tmp_path)
-    part, _ = fit(tiny_encoder, tmp_path, replace(SCHEDULE, interpolation=0.75))
-    end, found = weights(whole), weights(part)
-    assert not same(start, end)
-    for name, value in found.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, 0.25 * start[name] + 0.75 * end[name], msg=name)
-        else:
-            assert torch.equal(value, end[name])
-
-
 def state_of_the_process() -> dict[str, Any]:
     return {
         "python": random.getstate(),

@@ -7,9 +7,11 @@ Each voice is chosen by itself, then lambda mixes the two: a vote chosen for wha
 one chosen to vote well, and on new texts their mixture is worse too.
 
 Among hundreds of settings the best one on a few hundred held-out rows is best by luck as much as by merit. So the
-measure does not decide alone: of all settings whose measure cannot be told from the best (within `SLACK` standard
-errors), the one that gives the held-out truth the highest likelihood is taken; of several lambdas, the one nearest to
-`USUAL_LAMBDA`, so that both voices speak unless the held-out rows clearly say otherwise.
+measure does not decide alone. Of all settings whose measure cannot be told from the best (within `SLACK` standard
+errors) those nearest to the usual are taken, and of these the one that gives the held-out truth the highest likelihood.
+Usual is what also serves classes that are taught later, of which held-out rows know nothing: a head that shrinks
+little, keys that are not whitened, and both voices in the blend. What tells the known classes apart, a few directions,
+is a poor guide to others.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ COPY_SHARES = (0.5, 0.8, 0.95)
 the distance that neighbours usually have. A majority vote would drown a correction in the texts around it."""
 LAMBDAS = tuple(float(share) for share in np.linspace(0.0, 1.0, 11))
 USUAL_LAMBDA = 0.3
+USUAL_SHRINKAGE = 0.3
 ROWS_A_DIMENSION = 2
 """Whitening to n dimensions takes at least this many rows for each: with about as many dimensions as rows all keys lie
 equally far apart, and how the next whitening will order them cannot be foreseen."""
@@ -124,11 +127,20 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) ->
     """The settings that serve the held-out rows of these folds best; see the module's text for how."""
     problem = _Problem(folds, task, measure)
     whitenings = [fit_whitening(fold.embeddings) for fold in folds]
-    head = problem.likeliest(list(_heads(problem, whitenings)), lambda head: head.probabilities)
-    voting = problem.likeliest(list(_votes(problem, whitenings, search)), _Vote.probabilities)
+    head = problem.choose(
+        list(_heads(problem, whitenings)),
+        lambda head: head.probabilities,
+        lambda head: abs(float(np.log(head.settings.shrinkage / USUAL_SHRINKAGE))),
+    )
+    voting = problem.choose(
+        list(_votes(problem, whitenings, search)), _Vote.probabilities, lambda vote: float(vote.dimensions is not None)
+    )
     voted = voting.probabilities()
-    shares = problem.near_best(LAMBDAS, lambda share: blend(voted, head.probabilities, share, task))
-    lambda_ = min(shares, key=lambda share: abs(share - USUAL_LAMBDA))
+    lambda_ = problem.choose(
+        LAMBDAS,
+        lambda share: blend(voted, head.probabilities, share, task),
+        lambda share: round(abs(share - USUAL_LAMBDA), 6),
+    )
     probabilities = blend(voted, head.probabilities, lambda_, task)
     tuned = Tuned(voting.dimensions, voting.k, voting.temperature, lambda_, head.settings, measure=measure)
     if task == "multi":
@@ -210,15 +222,13 @@ class _Problem:
         share = min(max(abs(best), 0.01), 0.99)
         return SLACK * float(np.sqrt(share * (1 - share) / max(len(self.truth), 1)))
 
-    def near_best(self, candidates: Sequence[T], probabilities: Callable[[T], Matrix]) -> list[T]:
-        """Those candidates whose measure cannot be told from the best."""
+    def choose(self, candidates: Sequence[T], probabilities: Callable[[T], Matrix], unusual: Callable[[T], float]) -> T:
+        """Of the candidates whose measure cannot be told from the best the least unusual, of these the likeliest."""
         scores = np.array([self.score(probabilities(candidate)) for candidate in candidates])
-        return [candidates[i] for i in np.flatnonzero(scores >= scores.max() - self.slack(scores.max())).tolist()]
-
-    def likeliest(self, candidates: Sequence[T], probabilities: Callable[[T], Matrix]) -> T:
-        """The candidate that gives the truth the highest likelihood, of those whose measure is near the best."""
-        near = self.near_best(candidates, probabilities)
-        return near[int(np.argmax([self.likelihood(probabilities(candidate)) for candidate in near]))]
+        near = [candidates[i] for i in np.flatnonzero(scores >= scores.max() - self.slack(scores.max())).tolist()]
+        least = min(map(unusual, near))
+        usual = [candidate for candidate in near if unusual(candidate) == least]
+        return max(usual, key=lambda candidate: self.likelihood(probabilities(candidate)))
 
 
 def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:

@@ -55,14 +55,6 @@ def put_weights(values: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> Non
             tensor.copy_(values[name])
 
 
-def interpolate(before: Mapping[str, Tensor], into: Mapping[str, Tensor], share: float) -> None:
-    """Make each weight `share` times itself plus 1 - `share` times what it was before (WiSE-FT, eq. 1), in place."""
-    with torch.no_grad():
-        for name, tensor in into.items():
-            if tensor.is_floating_point():
-                tensor.lerp_(before[name].to(tensor.device), 1 - share)
-
-
 class Checkpoints:
     """The checkpoints of one fit in `folder`, which belongs to it alone. Those of another fit are removed."""
 

@@ -21,7 +21,7 @@ from likewise.decision.measures import macro_f1
 from likewise.decision.thresholds import common_threshold
 from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
-from likewise.training.checkpoints import Checkpoints, copy_of, digest, interpolate, put_weights, step_of, weights_of
+from likewise.training.checkpoints import Checkpoints, digest, put_weights, step_of, weights_of
 from likewise.training.determinism import contained, native_bfloat16
 from likewise.training.losses.alignment import ClassDrivenAlignment
 from likewise.training.losses.classification import Classification
@@ -62,8 +62,7 @@ def fine_tune(
     threshold that serves best). The weights of the last epoch whose score cannot be told from the best (within a
     standard error) are kept, and training stops after `schedule.patience` epochs below that. Without dev texts the
     last epoch's weights are kept; `stop_after` says which is the last, as if the others followed (0: all are
-    trained). `schedule.interpolation` then says how far the weights go from those before training
-    to the ones kept.
+    trained).
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
@@ -83,7 +82,6 @@ def fine_tune(
         dev = _Rows(dev_texts, dev_targets)
         dev.check(task, targets.shape[-1])
     device, attributes = model.device, set(model.__dict__)
-    before = copy_of(weights_of(model)) if schedule.interpolation < 1 else None
     with contained(seed):
         checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed, stop_after))
         if finished := checkpoints.finished():
@@ -98,8 +96,6 @@ def fine_tune(
             raise
         finally:
             _leave(model, device, attributes)
-        if before is not None:
-            interpolate(before, weights_of(model), schedule.interpolation)
         checkpoints.finish(weights_of(model), asdict(history))
     return history
 

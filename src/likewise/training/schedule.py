@@ -43,9 +43,6 @@ class Schedule:
     """Weight of the supervised contrastive loss (Khosla et al. 2020, eq. 2)."""
     temperature: float = 0.1
     """The contrastive loss's, over 0."""
-    interpolation: float = 1.0
-    """What the weights move from those before training to the trained ones, over 0 to 1. Less than the whole way keeps
-    more of what the encoder knew of texts that no class is about yet (Wortsman et al. 2022, WiSE-FT, eq. 1)."""
     patience: int = 2
     """Epochs with a dev score clearly below the best after which training stops; 0: it never stops early."""
     min_steps: int = 0
@@ -67,8 +64,6 @@ class Schedule:
         for name in ("warmup", "dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected 0 or more and less than 1")
-        if not 0 < self.interpolation <= 1:
-            raise SettingError(f"interpolation is {self.interpolation}; expected a number over 0, at most 1")
         if not self.cross_entropy + self.alignment + self.contrastive > 0:
             raise SettingError("cross_entropy, alignment and contrastive are all 0; give one of them a weight over 0")
 
