@@ -60,6 +60,8 @@ with Model.open(path) as model:
             with Model.open(path) as another:
                 another.save(f"{path}-{seed}-{number}")
             say(after=f"{path}-{seed}-{number}")
+        elif kind == "refit":
+            say(refitted=model.refit().generation)
 """
 
 
@@ -73,7 +75,7 @@ def killed(kind: str, path: Path, seed: int) -> list[dict[str, Any]]:
     )
     assert child.stdout is not None
     first = child.stdout.readline()
-    time.sleep(random.Random(seed).uniform(0.02, 0.6))
+    time.sleep(random.Random(seed).uniform(0.02, 3.0 if kind == "refit" else 0.6))
     child.send_signal(signal.SIGKILL)
     said = [first, *child.stdout.read().splitlines()]
     assert child.wait() == -signal.SIGKILL
@@ -137,6 +139,17 @@ def test_an_erasure_that_was_killed_is_completed(fitted: Path, tmp_path: Path) -
         with Model.open(path) as model:  # what was taught and killed before it was said
             for example in model.examples(contains="secret bird"):
                 model.erase(example.id)
+        answers(path)
+
+
+def test_a_refit_that_was_killed_leaves_the_old_generation_or_the_new(fitted: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    for seed in rounds(0.1):
+        said = killed("refit", path, seed)
+        with Model.open(path) as model:
+            assert model.info.generation >= max([1, *(one["refitted"] for one in said)])
+            assert [(example.text, example.labels[0]) for example in model.examples()] == ROWS
+            assert [change.action for change in model.history()].count("refitted") == model.revision - 1
         answers(path)
 
 

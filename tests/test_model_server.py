@@ -17,6 +17,7 @@ import pytest
 
 from likewise.bundle import Layout
 from likewise.checking import check
+from likewise.datastore import ledger_postgres
 from likewise.errors import LedgerAway, LedgerError, ModelForeign, UsageError
 from likewise.model import Model
 from likewise.types import Prediction
@@ -121,6 +122,23 @@ def test_while_the_server_is_away_the_last_revision_answers(model: Model, server
         server.start()
     model.teach("a sick bird", "health")
     eventually(lambda: not model.classify("why").stale)
+    assert model.classify("a sick bird").label == "health"
+
+
+def test_a_server_that_hangs_is_as_good_as_away(model: Model, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_postgres, "PATIENCE", 1.0)
+    assert model.path is not None
+    expected = model.classify(ASKED)
+    with server.frozen():
+        answers = model.classify(ASKED)
+        assert all(prediction.stale for prediction in answers)
+        assert alike(told(answers), told(expected))
+        for attempt in (lambda: model.teach("a sick bird", "health"), lambda: Model.open(model.path or "")):
+            with pytest.raises(LedgerAway):
+                attempt()
+    eventually(lambda: not model.classify("why").stale)
+    assert "health" not in model.labels
+    model.teach("a sick bird", "health")
     assert model.classify("a sick bird").label == "health"
 
 

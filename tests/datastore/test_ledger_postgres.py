@@ -17,7 +17,17 @@ from hypothesis import settings
 
 from datastore.test_ledger_history import FINGERPRINT, TEXTS, AnySequenceOfChanges, vector_of
 from likewise.datastore.ledger import Ledger, NewExample
-from likewise.errors import LedgerAway, LedgerBusy, LedgerError, LedgerReadOnly, ModelDamaged, ModelForeign, UsageError
+from likewise.errors import (
+    LedgerAway,
+    LedgerBusy,
+    LedgerError,
+    LedgerFull,
+    LedgerReadOnly,
+    ModelDamaged,
+    ModelForeign,
+    ModelNewer,
+    UsageError,
+)
 from postgres import Server
 
 
@@ -211,6 +221,53 @@ def test_what_was_erased_is_in_no_table(ledger: Ledger) -> None:
     assert "another" in found
     assert "secret" not in found
     assert ledger.damage(FINGERPRINT) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("DELETE FROM embeddings WHERE text_id = 3", "example 3 (text 3) has no embedding of generation 0123"),
+        (
+            "UPDATE embeddings SET vector = '\\x00' WHERE text_id = 3",
+            "embedding of text 3, generation 0123456789abcdef, has 1 bytes",
+        ),
+        ("UPDATE texts SET text = 'another' WHERE id = 2", "is not the one that was written"),
+        ("UPDATE versions SET labels = '[1' WHERE example_id = 4", "has labels at revision 1 that are no JSON"),
+        ("DELETE FROM versions WHERE example_id = 4", "example 4, made at revision 1, has no version"),
+        ("DROP TABLE embeddings", "not a whole one"),
+    ],
+)
+def test_damage_on_a_server_is_named(ledger: Ledger, statement: str, found: str) -> None:
+    taught(ledger, *TEXTS)
+    assert ledger.damage(FINGERPRINT) == []
+    with ledger._store.write() as connection:
+        connection.exec_driver_sql(statement)
+    assert any(found in sentence for sentence in ledger.damage(FINGERPRINT))
+
+
+def test_what_is_broken_on_a_server_is_an_error_and_no_answer(ledger: Ledger, place: str) -> None:
+    taught(ledger, *TEXTS)
+
+    def run(*statements: str) -> None:
+        with ledger._store.write() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    run("UPDATE embeddings SET vector = '\\x0000' WHERE text_id = 2")
+    with pytest.raises(ModelDamaged, match="embedding of text 2"):
+        ledger.vectors([1, 2], FINGERPRINT)
+    run("CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON texts EXECUTE FUNCTION full_disk()")  # fmt: skip
+    with pytest.raises(LedgerFull, match="nothing was written"):
+        taught(ledger, "one more")
+    assert ledger.revision() == 1
+    run("UPDATE meta SET value = '99' WHERE key = 'schema'")
+    with pytest.raises(ModelNewer):
+        Ledger.open(place)
+    run("DROP TABLE versions")
+    with pytest.raises(ModelDamaged, match="restore it from a backup"):
+        ledger.examples()
 
 
 def test_no_text_and_no_password_in_errors_and_logs(

@@ -206,6 +206,24 @@ def test_keys_have_far_fewer_dimensions_than_there_are_rows(n: int) -> None:
 
 
 @pytest.mark.parametrize("task", ["single", "multi"])
+def test_settings_that_cannot_be_told_apart_are_the_usual_ones(task: Task) -> None:
+    told = tune([World(task, noise=0.01).fold()], task, "macro_f1", nearest)
+    assert (told.head.shrinkage, told.dimensions) == (0.3, None)
+
+
+def test_keys_are_whitened_where_the_rows_clearly_ask_for_it() -> None:
+    rng = np.random.default_rng(0)
+    label_sets = [(("left", "right")[i % 2],) for i in range(600)]
+    x = rng.normal(size=(600, 10)) * 0.5
+    x[:, 0] = np.where(np.arange(600) % 2, 1.0, -1.0) + rng.normal(size=600) * 0.2
+    x[:, 1] = rng.normal(size=600) * 30  # says nothing, and drowns what does
+    x = x.astype(np.float32)
+    told = tune([Fold(x[:400], label_sets[:400], x[400:], label_sets[400:])], "single", "macro_f1", nearest)
+    assert told.dimensions == 8
+    assert told.scores["neighbours"] > 0.9
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
 def test_both_voices_speak_unless_the_rows_clearly_say_otherwise(task: Task) -> None:
     assert tune([World(task, noise=0.01).fold()], task, "macro_f1", nearest).lambda_ == pytest.approx(0.3)
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,11 +47,20 @@ LISTEN_SECONDS = 0.5
 """How soon a listener notices that it is to stop."""
 PAUSE = 1.0
 """Seconds for which a server that could not be reached is left in peace before an answer asks for it again."""
+PATIENCE = 5.0
+"""Seconds that a server may take to say its revision; one that hangs is as good as away."""
+LOST_MS = 10_000
+"""Milliseconds after which a connection counts as broken whose other side does not confirm what was sent."""
 
 _BUSY = {"55P03", "40P01", "57014"}  # lock not available, deadlock, cancelled by a timeout
 _FULL = {"53100"}
 _READ_ONLY = {"25006", "42501"}  # read-only transaction, insufficient privilege
 _MISSING = {"42P01", "3F000", "42703"}  # table, schema, column
+
+
+def knock(connection: Connection) -> None:
+    """Make the server say something."""
+    connection.exec_driver_sql("SELECT 1")
 
 
 def address(location: str) -> tuple[URL, str]:
@@ -87,6 +97,7 @@ class PostgresStore:
         self._process = os.getpid()
         self._closed = threading.Event()
         self._away: tuple[float, LedgerAway] | None = None  # until when, and why
+        self._asked: Future[Any] | None = None  # a question that was not answered in time
         self.engine = create_engine(
             self._url.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
@@ -94,11 +105,23 @@ class PostgresStore:
             hide_parameters=True,  # texts belong into no log
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,
+                "tcp_user_timeout": LOST_MS,
                 "application_name": "likewise",
                 "options": f"-c search_path={self.schema} -c synchronous_commit=on -c client_encoding=UTF8",
             },
         )
         self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @classmethod
+    def open(cls, location: str, *, read_only: bool, lock_timeout: float) -> PostgresStore:
+        """Connect to a server. LedgerAway where it cannot be reached."""
+        store = cls(location, read_only=read_only, lock_timeout=lock_timeout)
+        try:
+            store.patiently(knock)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     @classmethod
     def create(cls, location: str, *, lock_timeout: float, fill: Callable[[Connection], None]) -> PostgresStore:
@@ -108,6 +131,7 @@ class PostgresStore:
         """
         store = cls(location, read_only=False, lock_timeout=lock_timeout)
         try:
+            store.refuse_taken()
             with store.translated(), store.engine.begin() as connection:
                 if not inspect(connection).has_schema(store.schema):
                     connection.execute(CreateSchema(store.schema, if_not_exists=True))
@@ -122,10 +146,9 @@ class PostgresStore:
 
     def refuse_taken(self) -> None:
         """ModelForeign where the schema holds a ledger."""
-        with self.translated(), self._reading.connect() as connection:
-            if inspect(connection).has_table("meta", schema=self.schema):
-                raise ModelForeign(f"{self.name} holds a datastore already; name another schema: "
-                                   "postgresql://.../database?schema=NAME")  # fmt: skip
+        if self.patiently(lambda connection: inspect(connection).has_table("meta", schema=self.schema)):
+            raise ModelForeign(f"{self.name} holds a datastore already; name another schema: "
+                               "postgresql://.../database?schema=NAME")  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -134,20 +157,53 @@ class PostgresStore:
     def read(self, work: Callable[[Connection], _Result]) -> _Result:
         """Run `work` in one read transaction; see Store."""
         self._usable()
-        with self.translated(), self._reading.connect() as connection, connection.begin():
-            return work(connection)
+        with self.translated():
+            return self._read(work)
+
+    def _read(self, work: Callable[[Connection], _Result]) -> _Result:
+        with self._reading.connect() as connection:
+            with connection.begin():
+                found = work(connection)
+            if self._closed.is_set():  # meanwhile: it has no pool to go back to
+                connection.invalidate()
+            return found
 
     def revision(self) -> int:
         """The number of the last change. LedgerAway at once where the server was away a moment ago."""
         if self._away is not None and time.monotonic() < self._away[0]:
             raise LedgerAway(str(self._away[1]))
         try:
-            found = self.read(lambda connection: connection.execute(select(func.max(revisions.c.revision))).scalar())
+            found = self.patiently(lambda connection: connection.scalar(select(func.max(revisions.c.revision))))
         except LedgerAway as error:
             self._away = (time.monotonic() + PAUSE, error)
             raise
         self._away = None
         return int(found or 0)
+
+    def patiently(self, work: Callable[[Connection], _Result], done: str = "") -> _Result:
+        """`read`, but LedgerAway where the server says nothing for `PATIENCE` seconds.
+
+        A thread of its own waits for it: nothing else gets a caller out of a connection whose other side hangs.
+        """
+
+        def run(answer: Future[_Result]) -> None:
+            try:
+                answer.set_result(self._read(work))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self._usable()
+        silent = LedgerAway(f"{self.name}: the server does not answer, {done}try again when it does")
+        if self._asked is not None and not self._asked.done():
+            raise silent
+        answer: Future[_Result] = Future()
+        threading.Thread(target=run, args=(answer,), name="likewise question", daemon=True).start()
+        try:
+            with self.translated(done):
+                return answer.result(PATIENCE)
+        except TimeoutError as error:
+            self._asked = answer
+            raise silent from error
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -155,6 +211,7 @@ class PostgresStore:
         if self.read_only:
             raise LedgerReadOnly(f"{self.name}: opened for reading only, nothing was written")
         self._usable()
+        self.patiently(knock, "nothing was written; ")  # a server that hangs is found out before anything is at stake
         with self.translated("nothing was written; "), self.engine.connect() as connection:
             change = connection.begin()
             try:

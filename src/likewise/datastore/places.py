@@ -28,7 +28,7 @@ def opened(location: str | os.PathLike[str], read_only: bool, lock_timeout: floa
     if is_url(location):
         from likewise.datastore.ledger_postgres import PostgresStore
 
-        return PostgresStore(str(location), read_only=read_only, lock_timeout=lock_timeout)
+        return PostgresStore.open(str(location), read_only=read_only, lock_timeout=lock_timeout)
     return SqliteStore(Path(location), read_only=read_only, lock_timeout=lock_timeout)
 
 
