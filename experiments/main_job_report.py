@@ -45,9 +45,10 @@ def write(results: Path) -> None:
     """Write the page."""
     from benchmarks import scale
 
-    from experiments import schedules  # which needs the training side
+    from experiments import schedules, usual  # which need the training side
 
-    PAGE.write_text(text(results, *filter(None, (schedules.section(), scale.section()))), encoding="utf-8")
+    more = filter(None, (schedules.section(), usual.section(), scale.section()))
+    PAGE.write_text(text(results, *more), encoding="utf-8")
 
 
 def text(results: Path, *more: str) -> str:

@@ -123,24 +123,33 @@ class _Head(NamedTuple):
     probabilities: Matrix
 
 
+def unusual_head(settings: HeadSettings) -> float:
+    """How far a head is from the usual: in shrinkage, as a ratio."""
+    return abs(float(np.log(settings.shrinkage / USUAL_SHRINKAGE)))
+
+
+def unusual_keys(dimensions: int | None) -> float:
+    """How far keys are from the usual: they are whitened, or not."""
+    return float(dimensions is not None)
+
+
+def unusual_lambda(share: float) -> float:
+    """How far the neighbours' share of the blend is from the usual."""
+    return round(abs(share - USUAL_LAMBDA), 6)  # 0.2 and 0.4 are equally far
+
+
 def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) -> Tuned:
     """The settings that serve the held-out rows of these folds best; see the module's text for how."""
     problem = _Problem(folds, task, measure)
     whitenings = [fit_whitening(fold.embeddings) for fold in folds]
     head = problem.choose(
-        list(_heads(problem, whitenings)),
-        lambda head: head.probabilities,
-        lambda head: abs(float(np.log(head.settings.shrinkage / USUAL_SHRINKAGE))),
+        list(_heads(problem, whitenings)), lambda head: head.probabilities, lambda head: unusual_head(head.settings)
     )
     voting = problem.choose(
-        list(_votes(problem, whitenings, search)), _Vote.probabilities, lambda vote: float(vote.dimensions is not None)
+        list(_votes(problem, whitenings, search)), _Vote.probabilities, lambda vote: unusual_keys(vote.dimensions)
     )
     voted = voting.probabilities()
-    lambda_ = problem.choose(
-        LAMBDAS,
-        lambda share: blend(voted, head.probabilities, share, task),
-        lambda share: round(abs(share - USUAL_LAMBDA), 6),
-    )
+    lambda_ = problem.choose(LAMBDAS, lambda share: blend(voted, head.probabilities, share, task), unusual_lambda)
     probabilities = blend(voted, head.probabilities, lambda_, task)
     tuned = Tuned(voting.dimensions, voting.k, voting.temperature, lambda_, head.settings, measure=measure)
     if task == "multi":
