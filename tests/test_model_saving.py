@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import likewise.answering
+import likewise.saving
 from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
 from likewise.errors import ModelError
@@ -173,7 +174,7 @@ def test_a_save_that_fails_leaves_nothing(temporary: Model, tmp_path: Path, monk
 
     before = sorted(tmp_path.iterdir())
     with monkeypatch.context() as patched:
-        patched.setattr(likewise.model, "write_manifest", full)
+        patched.setattr(likewise.saving, "write_manifest", full)
         with pytest.raises(OSError, match="No space left"):
             temporary.save(tmp_path / "P")
     assert sorted(tmp_path.iterdir()) == before

@@ -1,12 +1,13 @@
-"""Which answers differ between two revisions, and which examples made them differ."""
+"""Which examples and which answers differ between two revisions, and which examples made the answers differ."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from likewise.answering import Answering
+from likewise.datastore.ledger import Ledger
 from likewise.state import Voices
-from likewise.types import Cause, ChangedAnswer, Prediction
+from likewise.types import Cause, ChangedAnswer, Difference, Example, Prediction
 
 MOST = 300
 """Examples that are undone one by one; where more have changed, those that vote count first."""
@@ -15,6 +16,19 @@ LEAST = 1e-4
 """An effect below this is none."""
 
 Report = Callable[[int, int], None]
+
+
+def differences(ledger: Ledger, start: int, end: int) -> list[Difference]:
+    """The examples that are not at revision `end` what they were at `start`, by id."""
+    ids = [delta.example_id for delta in ledger.changes(start, end)[1]]
+    before, after = ({example.id: example for example in ledger.examples(ids=ids, at=at)} for at in (start, end))
+    pairs = ((number, before.get(number), after.get(number)) for number in ids)
+    return [Difference(number, a, b) for number, a, b in pairs if _content(a) != _content(b)]
+
+
+def _content(example: Example | None) -> tuple[object, ...] | None:
+    """What a difference is about; not when it came about."""
+    return None if example is None else (example.text, example.labels, example.ref, example.source)
 
 
 def changed_answers(

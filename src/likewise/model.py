@@ -8,7 +8,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,25 +17,14 @@ from typing import TYPE_CHECKING, cast, overload
 import numpy as np
 
 from likewise.answering import Answering
-from likewise.bundle import (
-    Layout,
-    Manifest,
-    copy_tree,
-    datastore_of,
-    generations,
-    read_manifest,
-    refuse_taken,
-    sync,
-    sync_all,
-    write_manifest,
-)
-from likewise.card import write_card
-from likewise.comparing import changed_answers
+from likewise.bundle import Layout, Manifest, datastore_of, read_manifest
+from likewise.comparing import changed_answers, differences
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
 from likewise.errors import LedgerReadOnly, UsageError
 from likewise.moving import move
 from likewise.progress import Progress
+from likewise.saving import copy, save
 from likewise.settings import Settings
 from likewise.types import (
     Change,
@@ -341,13 +330,7 @@ class Model:
 
     def diff(self, first: int | str | datetime, second: int | str | datetime) -> list[Difference]:
         """The examples that are not at `second` what they were at `first`, by id."""
-        start, end = self._revision_of(first), self._revision_of(second)
-        ids = [delta.example_id for delta in self._ledger.changes(start, end)[1]]
-        before, after = (
-            {example.id: example for example in self._ledger.examples(ids=ids, at=at)} for at in (start, end)
-        )
-        pairs = ((number, before.get(number), after.get(number)) for number in ids)
-        return [Difference(number, a, b) for number, a, b in pairs if _content(a) != _content(b)]
+        return differences(self._ledger, self._revision_of(first), self._revision_of(second))
 
     def diff_answers(
         self,
@@ -403,19 +386,8 @@ class Model:
         if not self._temporary and target.resolve() == self._layout.root.resolve():
             self._answering.refresh_snapshot()
             return self
-        refuse_taken(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        making = target.with_name(f".{target.name}.{os.getpid()}.saving")
-        shutil.rmtree(making, ignore_errors=True)
         with self._answering.lock:
-            try:
-                self.copy_to(making)
-                sync_all(making)
-                os.replace(making, target)  # an empty directory gives way; the name changes in one step
-            except BaseException:
-                shutil.rmtree(making, ignore_errors=True)
-                raise
-            sync(target.parent)
+            save(self._layout, self._ledger, self._answering, target, link=self._temporary)
             if self._temporary:
                 self.close()
                 self._temporary = False
@@ -425,16 +397,7 @@ class Model:
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Write an independent copy, with its history, into a directory that does not exist yet."""
-        layout = Layout(Path(path))
-        layout.root.mkdir()
-        layout.generation(0).parent.mkdir()
-        copy = os.link if self._temporary else shutil.copyfile  # a temporary model's own files are removed right after
-        for number in generations(self._layout):
-            copy_tree(self._layout.generation(number), layout.generation(number), copy)
-        self._ledger.copy_to(layout.datastore)
-        self._answering.write_snapshot(layout)
-        write_card(layout, self._manifest, self._answering.decision.tuned, self.labels)
-        write_manifest(layout, replace(self._manifest, datastore=None))
+        copy(self._layout, self._ledger, self._answering, Path(path), link=self._temporary)
 
     def close(self) -> None:
         """Let go of the directory; a model that was never saved is gone."""
@@ -456,11 +419,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<Model {self.path or 'not saved'}: {len(self.labels)} labels, revision {self.revision}>"
-
-
-def _content(example: Example | None) -> tuple[object, ...] | None:
-    """What a difference is about; not when it came about."""
-    return None if example is None else (example.text, example.labels, example.ref, example.source)
 
 
 def who(by: str | None) -> str:
