@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.main_job import machine
+from experiments.running import machine
 
 from likewise.bundle import Layout
 from likewise.datastore.ledger import Ledger, NewExample

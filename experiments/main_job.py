@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -27,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from experiments import main_job_report
-from experiments.data import Missing, Part, overlapping, read
+from experiments.data import Part, overlapping
 from experiments.main_job_report import DRAWS, FEW, HIDDEN, SCORES
+from experiments.running import arguments, once, parts
 from likewise import Model
 from likewise.decision.measures import OBJECTIVES, Decisions, count
 from likewise.evaluation.report import Evaluation
@@ -41,23 +40,18 @@ BOOTSTRAP = 1000
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument("parts", nargs="+", choices=["scores", "hidden", "few", "report"])
-    folder = os.environ.get("LIKEWISE_EXPERIMENT_DATA")
-    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None, help="folder of the data sets")
-    parser.add_argument("--only", help="one data set")
     parser.add_argument("--quick", action="store_true", help="the bundled sample data and the frozen recipe")
-    parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.quick and given.results == RESULTS:
         given.results = Path(tempfile.mkdtemp(prefix="likewise-quick-"))
-    given.results.mkdir(parents=True, exist_ok=True)
     for part in given.parts:
         if part == "report":
             main_job_report.write(given.results)
             continue
         for name, job in _jobs(part, given):
-            _once(given.results / f"{name}.json", job)
+            once(given.results / f"{name}.json", job)
     if given.quick:
         print(main_job_report.text(given.results))
 
@@ -65,12 +59,7 @@ def main() -> None:
 def _jobs(part: str, given: argparse.Namespace) -> Iterator[tuple[str, Any]]:
     sets: Sequence[str] = {"scores": tuple(SCORES), "hidden": tuple(HIDDEN), "few": FEW}[part]
     sets = ("sample",) if given.quick else [name for name in sets if given.only in (None, name)]
-    for name in sets:
-        try:
-            train, test, dev = (read(given.data, name, which) for which in ("train", "test", "dev"))
-        except Missing as missing:
-            print(missing, file=sys.stderr)
-            continue
+    for name, (train, test, dev) in parts(given.data, sets, "train", "test", "dev"):
         assert train is not None and test is not None
         recipe = "frozen" if given.quick else "likewise"
         if part == "scores":
@@ -82,29 +71,6 @@ def _jobs(part: str, given: argparse.Namespace) -> Iterator[tuple[str, Any]]:
         else:
             for draw in range(1 if given.quick else DRAWS):
                 yield f"few-{name}-{draw}", lambda d=draw: few(name, train, test, d, recipe)  # noqa: B023
-
-
-def _once(path: Path, job: Any) -> None:
-    if path.exists():
-        print(f"{path.stem}: done before", file=sys.stderr)
-        return
-    print(f"{path.stem} ...", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    result = job()
-    result["wall_seconds"] = round(time.monotonic() - started, 1)
-    result["machine"] = machine()
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{path.stem}: {result['wall_seconds']} s {result.get('short', '')}", file=sys.stderr, flush=True)
-
-
-def machine() -> str:
-    """Cores and processor, as far as the system tells."""
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
-        if line.startswith("model name")
-    ]
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
 
 
 def fitted(name: str, train: Part, dev: Part | None, seed: int, recipe: str, folder: Path) -> tuple[Model, float]:

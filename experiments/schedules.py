@@ -11,20 +11,19 @@ runs that have theirs are not repeated.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.data import Missing, Part, read
-from experiments.main_job import MEASURES, machine
+from experiments.data import Part
+from experiments.main_job import MEASURES
+from experiments.running import arguments, once, parts
 from likewise.decision.splitting import hold_out
 from likewise.fitting import fit
 from likewise.recipes import LIKEWISE, RECIPES
@@ -63,38 +62,23 @@ KINDS = {"many": MANY, "hidden": HIDDEN, "few": FEW}
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    folder = os.environ.get("LIKEWISE_EXPERIMENT_DATA")
-    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None, help="folder of the data sets")
-    parser.add_argument("--only", help="one data set")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    given.results.mkdir(parents=True, exist_ok=True)
-    for name in [name for name in SETS if given.only in (None, name)]:
-        try:
-            train = read(given.data, name, "train")
-        except Missing as missing:
-            print(missing, file=sys.stderr)
-            continue
+    given = arguments(__doc__, RESULTS).parse_args()
+    sets = [name for name in SETS if given.only in (None, name)]
+    for name, (train,) in parts(given.data, sets, "train"):
         assert train is not None
         for kind, variants in KINDS.items():
             for variant, schedule in variants.items():
                 for hidden in TAUGHT[name] if kind == "hidden" else (None,):
-                    _once(given.results, name, train, kind, variant, schedule, hidden)
+                    named = "-".join(filter(None, (name, kind, hidden, variant.replace(" ", "-"))))
+                    once(
+                        given.results / f"{named}.json",
+                        partial(_found, name, train, kind, variant, schedule, hidden),
+                    )
 
 
-def _once(
-    results: Path, name: str, train: Part, kind: str, variant: str, schedule: Schedule, hidden: str | None
-) -> None:
-    path = results / "-".join(filter(None, (name, kind, hidden, f"{variant.replace(' ', '-')}.json")))
-    if path.exists():
-        print(f"{path.stem}: done before", file=sys.stderr)
-        return
-    started = time.monotonic()
+def _found(name: str, train: Part, kind: str, variant: str, schedule: Schedule, hidden: str | None) -> dict[str, Any]:
     found = score(name, train, schedule, few=kind == "few", hidden=hidden)
-    result = {"data": name, "kind": kind, "variant": variant, "hidden": hidden, **found, "machine": machine()}
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{path.stem}: {result['blend']:.4f}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    return {"data": name, "kind": kind, "variant": variant, "hidden": hidden, **found}
 
 
 def score(name: str, train: Part, schedule: Schedule, *, few: bool, hidden: str | None = None) -> dict[str, Any]:

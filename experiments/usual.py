@@ -11,20 +11,19 @@ experiments/results/usual/; runs that have theirs are not repeated.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.data import Missing, Part, read
-from experiments.main_job import MEASURES, machine
+from experiments.data import Part
+from experiments.main_job import MEASURES
+from experiments.running import arguments, once, parts
 from experiments.schedules import many_rows
 from likewise.candidates import nearest
 from likewise.decision import tuning
@@ -63,28 +62,16 @@ RULES: Mapping[str, Mapping[str, Callable[[Any], float]]] = {
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    folder = os.environ.get("LIKEWISE_EXPERIMENT_DATA")
-    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None, help="folder of the data sets")
-    parser.add_argument("--only", help="one data set")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    given.results.mkdir(parents=True, exist_ok=True)
-    for name in [name for name in HIDDEN if given.only in (None, name)]:
-        try:
-            train = read(given.data, name, "train")
-        except Missing as missing:
-            print(missing, file=sys.stderr)
-            continue
+    given = arguments(__doc__, RESULTS).parse_args()
+    sets = [name for name in HIDDEN if given.only in (None, name)]
+    for name, (train,) in parts(given.data, sets, "train"):
         assert train is not None
         for hidden in HIDDEN[name]:
-            path = given.results / f"{name}-{hidden or 'none'}.json"
-            if path.exists():
-                print(f"{path.stem}: done before", file=sys.stderr)
-                continue
-            found = {"data": name, "hidden": hidden, **run(train, MEASURES.get(name, "macro_f1"), hidden)}
-            path.write_text(json.dumps({**found, "machine": machine()}, indent=1) + "\n", encoding="utf-8")
-            print(f"{path.stem}: {found['rules']}", file=sys.stderr, flush=True)
+            once(given.results / f"{name}-{hidden or 'none'}.json", partial(_found, name, train, hidden))
+
+
+def _found(name: str, train: Part, hidden: str | None) -> dict[str, Any]:
+    return {"data": name, "hidden": hidden, **run(train, MEASURES.get(name, "macro_f1"), hidden)}
 
 
 def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
@@ -93,7 +80,7 @@ def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
     known = everything.rows([i for i, labels in enumerate(everything.labels) if hidden not in labels])
     settings = Settings.resolve()
     learnt, watched = hold_out([normalised(t) for t in known.texts], known.labels, settings.holdout, settings.seed)
-    parts = [known.rows(rows.tolist()) for rows in (learnt, watched)]
+    taught, dev = (known.rows(rows.tolist()) for rows in (learnt, watched))
     encoder = Trainable(
         resolve(DEFAULT), pooling=LIKEWISE.pooling, normalise=LIKEWISE.normalise, max_tokens=settings.max_tokens
     )
@@ -101,19 +88,19 @@ def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
     assert schedule is not None
     with tempfile.TemporaryDirectory() as work:
         encoder.fine_tune(
-            parts[0].texts, parts[0].labels, task="single", schedule=schedule,
-            dev=(parts[1].texts, parts[1].labels), seed=settings.seed, work=Path(work), progress=Progress(),
+            taught.texts, taught.labels, task="single", schedule=schedule,
+            dev=(dev.texts, dev.labels), seed=settings.seed, work=Path(work), progress=Progress(),
         )  # fmt: skip
-    vectors = {id(part): encoder.embed(part.texts) for part in (*parts, everything, held)}
+    vectors = {id(part): encoder.embed(part.texts) for part in (taught, dev, everything, held)}
 
     def fold(one: Part, other: Part) -> Fold:
         return Fold(vectors[id(one)], one.labels, vectors[id(other)], other.labels)
 
-    whitening = fit_whitening(np.concatenate([vectors[id(part)] for part in parts]))
+    whitening = fit_whitening(np.concatenate([vectors[id(part)] for part in (taught, dev)]))
     found = {}
     for rule, unusual in RULES.items():
         with _patched(unusual):
-            tuned = tune([fold(*parts)], "single", measure, nearest)
+            tuned = tune([fold(taught, dev)], "single", measure, nearest)
         voices = scores([fold(everything, held)], whitening, tuned, "single", measure, nearest)
         chosen = {"shrinkage": tuned.head.shrinkage, "dimensions": tuned.dimensions, "lambda": round(tuned.lambda_, 1)}
         found[rule] = {**{voice: round(value, 4) for voice, value in voices.items()}, **chosen}

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from likewise.datastore.ledger import Ledger, NewExample
+from datastore.entries import FINGERPRINT
+from likewise.datastore.ledger import Ledger
 from likewise.errors import (
     ModelDamaged,
     ModelForeign,
     ModelNewer,
 )
-
-FINGERPRINT = "fp"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "datastore.db"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    with Ledger.create(path, task="single", lock_timeout=0.2) as made:
-        made.teach([entry(f"text {i}") for i in range(20)], FINGERPRINT)
-        yield made
-
-
-def entry(text: str, label: str = "a") -> NewExample:
-    return NewExample(text, (label,), None, np.full(384, len(text), dtype=np.float32))
 
 
 def test_what_is_not_a_ledger(tmp_path: Path) -> None:

@@ -8,38 +8,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 from sqlalchemy import Connection, event
 
-from likewise.datastore.ledger import Ledger, NewExample
+from datastore.entries import FINGERPRINT, entry
+from likewise.datastore.ledger import Ledger
 from likewise.errors import (
     LedgerBusy,
     LedgerError,
     LedgerFull,
 )
-
-FINGERPRINT = "fp"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "datastore.db"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    with Ledger.create(path, task="single", lock_timeout=0.2) as made:
-        made.teach([entry(f"text {i}") for i in range(20)], FINGERPRINT)
-        yield made
-
-
-def entry(text: str, label: str = "a") -> NewExample:
-    return NewExample(text, (label,), None, np.full(384, len(text), dtype=np.float32))
 
 
 def count(path: Path, table: str) -> int:

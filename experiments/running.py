@@ -1,0 +1,57 @@
+"""What every experiment shares: its arguments, the data sets that are there, one result file a run, the machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from experiments.data import Missing, Part, read
+
+
+def arguments(description: str | None, results: Path) -> argparse.ArgumentParser:
+    """Where the data sets are, which of them, and where the results go."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder = os.environ.get("LIKEWISE_EXPERIMENT_DATA")
+    parser.add_argument("--data", type=Path, default=Path(folder) if folder else None, help="folder of the data sets")
+    parser.add_argument("--only", help="one data set")
+    parser.add_argument("--results", type=Path, default=results)
+    return parser
+
+
+def parts(folder: Path | None, names: Iterable[str], *which: str) -> Iterator[tuple[str, list[Part | None]]]:
+    """These parts ("train", "dev", "test") of each data set that is there; of the others it says that they are not."""
+    for name in names:
+        try:
+            yield name, [read(folder, name, one) for one in which]
+        except Missing as missing:
+            print(missing, file=sys.stderr)
+
+
+def once(path: Path, job: Callable[[], dict[str, Any]]) -> None:
+    """Do a job and write what it found, with its wall time and the machine; nothing where that was done before."""
+    if path.exists():
+        print(f"{path.stem}: done before", file=sys.stderr)
+        return
+    print(f"{path.stem} ...", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    found = {**job(), "wall_seconds": round(time.monotonic() - started, 1), "machine": machine()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"{path.stem}: {found['wall_seconds']} s {found.get('short', '')}", file=sys.stderr, flush=True)
+
+
+def machine() -> str:
+    """Cores and processor, as far as the system tells."""
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
+        if line.startswith("model name")
+    ]
+    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
