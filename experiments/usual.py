@@ -41,15 +41,15 @@ RESULTS = Path(__file__).parent / "results" / "usual"
 HIDDEN: dict[str, tuple[str | None, ...]] = {"trec-6": (None, "DESC", "ENTY", "NUM"), "isear": (None, "guilt")}
 
 
-def _any(_: object) -> float:
+def _any(*_: object) -> float:
     return 0.0
 
 
-def _near(shrinkage: float) -> Callable[[Any], float]:
-    return lambda settings: abs(float(np.log(settings.shrinkage / shrinkage)))
+def _near(shrinkage: float) -> Callable[..., float]:
+    return lambda settings, _: tuning.unusual_head(settings, shrinkage)
 
 
-RULES: Mapping[str, Mapping[str, Callable[[Any], float]]] = {
+RULES: Mapping[str, Mapping[str, Callable[..., float]]] = {
     "as it is": {},
     "the likeliest": {"unusual_head": _any, "unusual_keys": _any},
     "the likeliest head": {"unusual_head": _any},
@@ -108,7 +108,7 @@ def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _patched(unusual: Mapping[str, Callable[[Any], float]]) -> Iterator[None]:
+def _patched(unusual: Mapping[str, Callable[..., float]]) -> Iterator[None]:
     before = {name: getattr(tuning, name) for name in unusual}
     try:
         for name, value in unusual.items():

@@ -209,6 +209,8 @@ def test_keys_have_far_fewer_dimensions_than_there_are_rows(n: int) -> None:
 def test_settings_that_cannot_be_told_apart_are_the_usual_ones(task: Task) -> None:
     told = tune([World(task, noise=0.01).fold()], task, "macro_f1", nearest)
     assert (told.head.shrinkage, told.dimensions) == (0.3, None)
+    few = tune([World(task, noise=0.01, dimension=200).fold(20, 40)], task, "macro_f1", nearest)
+    assert few.head.shrinkage == 0.9  # 200 dimensions, 20 examples
 
 
 def test_keys_are_whitened_where_the_rows_clearly_ask_for_it() -> None:

@@ -123,9 +123,14 @@ class _Head(NamedTuple):
     probabilities: Matrix
 
 
-def unusual_head(settings: HeadSettings) -> float:
+def usual_shrinkage(examples: int, dimension: int) -> float:
+    """The more dimensions there are to the examples, the less their covariance says, and the more it is shrunk."""
+    return max(USUAL_SHRINKAGE, dimension / (dimension + examples))
+
+
+def unusual_head(settings: HeadSettings, usual: float) -> float:
     """How far a head is from the usual: in shrinkage, as a ratio."""
-    return abs(float(np.log(settings.shrinkage / USUAL_SHRINKAGE)))
+    return abs(float(np.log(settings.shrinkage / usual)))
 
 
 def unusual_keys(dimensions: int | None) -> float:
@@ -142,8 +147,11 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) ->
     """The settings that serve the held-out rows of these folds best; see the module's text for how."""
     problem = _Problem(folds, task, measure)
     whitenings = [fit_whitening(fold.embeddings) for fold in folds]
+    shrinkage = usual_shrinkage(*min(fold.embeddings.shape for fold in folds))
     head = problem.choose(
-        list(_heads(problem, whitenings)), lambda head: head.probabilities, lambda head: unusual_head(head.settings)
+        list(_heads(problem, whitenings)),
+        lambda head: head.probabilities,
+        lambda head: unusual_head(head.settings, shrinkage),
     )
     voting = problem.choose(
         list(_votes(problem, whitenings, search)), _Vote.probabilities, lambda vote: unusual_keys(vote.dimensions)
