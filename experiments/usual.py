@@ -28,7 +28,7 @@ from experiments.schedules import many_rows
 from likewise.candidates import nearest
 from likewise.decision import tuning
 from likewise.decision.splitting import hold_out
-from likewise.decision.tuning import Fold, scores, tune
+from likewise.decision.tuning import Fold, scores, tune, unusual_head
 from likewise.decision.whitening import fit_whitening
 from likewise.encoding.names import DEFAULT, resolve
 from likewise.progress import Progress
@@ -46,7 +46,7 @@ def _any(*_: object) -> float:
 
 
 def _near(shrinkage: float) -> Callable[..., float]:
-    return lambda settings, _: tuning.unusual_head(settings, shrinkage)
+    return lambda settings, _: unusual_head(settings, shrinkage)
 
 
 RULES: Mapping[str, Mapping[str, Callable[..., float]]] = {

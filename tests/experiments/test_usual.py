@@ -9,6 +9,7 @@ import pytest
 from experiments.usual import RULES, _patched, section
 
 from likewise.decision import tuning
+from likewise.decision.head import HeadSettings
 
 
 def test_rules_patch_what_is_there_and_put_it_back() -> None:
@@ -16,6 +17,7 @@ def test_rules_patch_what_is_there_and_put_it_back() -> None:
         before = {name: getattr(tuning, name) for name in rule}
         with pytest.raises(RuntimeError), _patched(rule):
             assert all(getattr(tuning, name) is not before[name] for name in rule)
+            assert tuning.unusual_head(HeadSettings(shrinkage=0.1), 0.1) >= 0
             raise RuntimeError
         assert {name: getattr(tuning, name) for name in rule} == before
 
