@@ -170,7 +170,7 @@ def section(results: Path = RESULTS) -> str:
         return ""
     found = json.loads(path.read_text(encoding="utf-8"))
     rows = [
-        ("teaching all of them, in portions of 20,000", f"{found['build']['teaching_all_s']:.0f} s", "build"),
+        (f"teaching all of them, in portions of {CHUNK:,}", f"{found['build']['teaching_all_s']:.0f} s", "build"),
         ("opening without a snapshot (index and head made afresh), first answer",
          f"{found['rebuild']['rebuild_and_first_answer_s']:.1f} s", "rebuild"),
         ("opening from a snapshot", f"{found['open']['opening_s']:.1f} s", "open"),

@@ -28,6 +28,13 @@ class Part:
         """The rows with these numbers."""
         return Part([self.texts[i] for i in numbers], [self.labels[i] for i in numbers])
 
+    def hiding(self, label: str | None) -> tuple[Part, Part]:
+        """The rows without a label, and those with it; None hides nothing."""
+        without, bearing = (
+            [i for i, labels in enumerate(self.labels) if (label in labels) is it] for it in (False, True)
+        )
+        return self.rows(without), self.rows(bearing)
+
 
 class Missing(Exception):
     """A data set is not there; the experiment skips it and says so."""

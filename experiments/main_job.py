@@ -146,8 +146,7 @@ def difference(evaluation: Evaluation, measure: str) -> dict[str, float]:
 
 def hidden(name: str, train: Part, test: Part, label: str, recipe: str) -> dict[str, Any]:
     """Fit without one class, then teach all its training rows; score test before and after."""
-    rest = train.rows([i for i, labels in enumerate(train.labels) if label not in labels])
-    later = train.rows([i for i, labels in enumerate(train.labels) if label in labels])
+    rest, later = train.hiding(label)
     with tempfile.TemporaryDirectory() as folder:
         model, _ = fitted(name, rest, None, 0, recipe, Path(folder))
         with model:

@@ -87,8 +87,7 @@ def score(name: str, train: Part, schedule: Schedule, *, few: bool, hidden: str 
     `hidden` is a label whose rows are taught after the fit.
     """
     known, held = few_rows(train) if few else many_rows(train)
-    fitted = known.rows([i for i, labels in enumerate(known.labels) if hidden not in labels])
-    later = known.rows([i for i, labels in enumerate(known.labels) if hidden in labels])
+    fitted, later = known.hiding(hidden)
     recipe = replace(LIKEWISE, few=schedule) if few else replace(LIKEWISE, schedule=schedule)
     before = RECIPES[LIKEWISE.name]
     measure = "macro_f1" if few else MEASURES.get(name, "macro_f1")

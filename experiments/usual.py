@@ -77,7 +77,7 @@ def _found(name: str, train: Part, hidden: str | None) -> dict[str, Any]:
 def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
     """Train without a class, teach it, and score what each rule chose: head, neighbours and blend."""
     everything, held = many_rows(train)
-    known = everything.rows([i for i, labels in enumerate(everything.labels) if hidden not in labels])
+    known, _ = everything.hiding(hidden)
     settings = Settings.resolve()
     learnt, watched = hold_out([normalised(t) for t in known.texts], known.labels, settings.holdout, settings.seed)
     taught, dev = (known.rows(rows.tolist()) for rows in (learnt, watched))
@@ -91,17 +91,16 @@ def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
             taught.texts, taught.labels, task="single", schedule=schedule,
             dev=(dev.texts, dev.labels), seed=settings.seed, work=Path(work), progress=Progress(),
         )  # fmt: skip
-    vectors = {id(part): encoder.embed(part.texts) for part in (taught, dev, everything, held)}
-
-    def fold(one: Part, other: Part) -> Fold:
-        return Fold(vectors[id(one)], one.labels, vectors[id(other)], other.labels)
-
-    whitening = fit_whitening(np.concatenate([vectors[id(part)] for part in (taught, dev)]))
+    choosing, judging = (
+        Fold(encoder.embed(one.texts), one.labels, encoder.embed(other.texts), other.labels)
+        for one, other in ((taught, dev), (everything, held))
+    )
+    whitening = fit_whitening(np.concatenate([choosing.embeddings, choosing.held_embeddings]))
     found = {}
     for rule, unusual in RULES.items():
         with _patched(unusual):
-            tuned = tune([fold(taught, dev)], "single", measure, nearest)
-        voices = scores([fold(everything, held)], whitening, tuned, "single", measure, nearest)
+            tuned = tune([choosing], "single", measure, nearest)
+        voices = scores([judging], whitening, tuned, "single", measure, nearest)
         chosen = {"shrinkage": tuned.head.shrinkage, "dimensions": tuned.dimensions, "lambda": round(tuned.lambda_, 1)}
         found[rule] = {**{voice: round(value, 4) for voice, value in voices.items()}, **chosen}
     return {"measure": measure, "fitted": len(known), "held": len(held), "rules": found}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from postgres import Server, binaries
-from rows import ROWS
+from rows import ROWS, saved
 
 _WORDS = """\
 a about account after again all also always am an and angry another answer any app are arrived as ask at back bad bank
@@ -91,13 +91,8 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of ROWS with the tiny encoder as it is. Not to be changed: tests copy it."""
-    from likewise.fitting import fit
-
-    texts, labels = zip(*ROWS, strict=True)
-    path = tmp_path_factory.mktemp("fitted") / "model"
-    fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)).save(path).close()
-    return path
+    """A saved model of ROWS."""
+    return saved(ROWS, tiny_encoder, tmp_path_factory.mktemp("fitted") / "model")
 
 
 @pytest.fixture(scope="session")

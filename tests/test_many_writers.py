@@ -76,7 +76,7 @@ def test_all_changes_are_there_and_all_answer_alike(
         assert made == list(range(start + 1, start + len(NAMES) * CHANGES + 1))
         assert [change.revision for change in model.history()] == list(range(model.revision, 0, -1))
         ours = [prediction.to_dict() for prediction in model.classify(ASKED)]
-        assert all(alike(answer, ours) for answer in answers)
+        assert all(alike(answer, ours, 1e-8) for answer in answers)
         for name, one in zip(NAMES, done, strict=True):
             by_name = [change.revision for change in model.history() if change.by == name]
             assert sorted(by_name) == one["revisions"]

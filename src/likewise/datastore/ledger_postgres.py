@@ -58,9 +58,8 @@ _READ_ONLY = {"25006", "42501"}  # read-only transaction, insufficient privilege
 _MISSING = {"42P01", "3F000", "42703"}  # table, schema, column
 
 
-def knock(connection: Connection) -> None:
-    """Make the server say something."""
-    connection.exec_driver_sql("SELECT 1")
+def knock(_: Connection) -> None:
+    """Nothing more to ask: the server has answered when a connection is there, new or pinged (`pool_pre_ping`)."""
 
 
 def address(location: str) -> tuple[URL, str]:
