@@ -51,7 +51,7 @@ with Model.open(path) as model:
             else: model.teach(f"bird {seed} {number}", rng.choice(["delivery", "invoice"]))
             say(revision=model.revision, state=state(model))
         elif kind == "erase":
-            (taught,) = model.teach(f"secret bird {seed} {number}", f"secret-{seed}-{number}").ids
+            (taught,) = model.teach(f"secret bird {seed} {number}!", f"secret-{seed}-{number}!").ids
             say(taught=taught, of=f"{seed} {number}")
             model.erase(taught)
             say(erased=taught, of=f"{seed} {number}")
@@ -134,8 +134,8 @@ def test_an_erasure_that_was_killed_is_completed(fitted: Path, tmp_path: Path) -
                 model.erase([one["taught"] for one in half])
         content = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
         for one in said:
-            assert f"secret bird {one['of']}".encode() not in content
-            assert f"secret-{one['of'].replace(' ', '-')}".encode() not in content
+            assert f"secret bird {one['of']}!".encode() not in content  # with its end: 1 is no part of 15
+            assert f"secret-{one['of'].replace(' ', '-')}!".encode() not in content
         with Model.open(path) as model:  # what was taught and killed before it was said
             for example in model.examples(contains="secret bird"):
                 model.erase(example.id)
