@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from likewise.bundle import Layout, Manifest, temporary_root, write_manifest
-from likewise.candidates import Candidate, Encoded, Job, best, candidates, checked, keep
+from likewise.candidates import Candidate, Encoded, best, candidates, keep
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.encoding.names import DEFAULT
+from likewise.job import Job, checked
 from likewise.model import Model, who
 from likewise.progress import Progress
 from likewise.settings import Settings

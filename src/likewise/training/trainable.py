@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from likewise.decision.head import LinearHead
 from likewise.progress import Progress
 from likewise.training.export import export_onnx
 from likewise.training.fine_tuning import fine_tune
@@ -28,6 +29,7 @@ class Trainable:
         """Load a sentence-transformers or transformers folder; EncoderError when it cannot be read."""
         self._model = load(base, pooling=pooling)
         self._model.max_seq_length = min(max_tokens, token_limit(self._model))
+        self.head: LinearHead | None = None
         self._normalise = normalise
         self._max_tokens = max_tokens
 
@@ -46,12 +48,13 @@ class Trainable:
     ) -> History:
         """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
 
-        Dev rows with a label that no training row bears cannot be scored by the classifier and are left out.
+        Where a classifier was taught it is `head` from then on. Dev rows with a label that no training row bears
+        cannot be scored by the classifier and are left out.
         """
         labels = sorted({label for row in label_sets for label in row})
         known = set(labels)
         scored = [(t, row) for t, row in zip(*dev, strict=True) if known.issuperset(row)] if dev else []
-        return fine_tune(
+        trained = fine_tune(
             self._model,
             texts,
             _targets(label_sets, labels),
@@ -64,6 +67,9 @@ class Trainable:
             progress=progress,
             stop_after=stop_after,
         )
+        if trained.weights is not None and trained.bias is not None:
+            self.head = LinearHead(labels, trained.weights, trained.bias, task)
+        return trained.history
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
         """Embeddings of shape (texts, d), in float32, by torch."""
