@@ -24,7 +24,7 @@ class Recipe:
     `normalise`: embeddings have length 1. `head`: closed-form, which learns with every change, or the classifier that
     the last stage trained. `grid`: what tuning chooses among, for `measure` unless the user names another.
     `frozen_too`: the frozen encoder is a candidate as well, and the better one is kept. `anew`: the encoder that is
-    kept has seen all examples, the held-out ones, too. `objective`, `use` and `source` are for `likewise recipes` to tell.
+    kept has seen all examples, the held-out ones, too. `objective`, `use` and `source` are for `likewise recipes`.
     """
 
     name: str
