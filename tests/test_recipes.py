@@ -74,7 +74,7 @@ def test_a_recipe_that_aligns_nothing_has_no_objective_to_choose(name: str) -> N
 
 def test_a_wrapped_classifier_is_refitted_by_another_recipe() -> None:
     with pytest.raises(SettingError, match="name one of likewise"):
-        recipe_named(WRAPPED)
+        recipe_named(WRAPPED.name)
 
 
 @pytest.mark.parametrize("name", TRAINING)

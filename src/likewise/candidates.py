@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from likewise.encoding.runtime import Encoder
     from likewise.training.trainable import Trainable
     from likewise.training.trainer import History
+    from likewise.training.wrapping import WrappedClassifier
 
 Embeddings = NDArray[np.float32]
 
@@ -58,7 +59,7 @@ class Encoded:
 class Candidate:
     """An encoder with the settings tuned for it; `finish` makes what a generation keeps of it."""
 
-    kind: Literal["frozen", "fine-tuned"]
+    kind: Literal["frozen", "fine-tuned", "wrapped"]
     tuned: Tuned
     finish: Callable[[], Encoded]
 
@@ -121,7 +122,7 @@ def _fine_tuned(job: Job) -> Candidate:
             models.append(_trained(job, kept, None, f"fold-{number}")[0])
         tables = [model.embed(job.texts) for model in models]
         tuned = _tuned(job, parts_of(job, tables, None, [model.head for model in models]))
-        return Candidate("fine-tuned", tuned, lambda: _encoded(job, *_anew(job, [])))
+        return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [])))
     job.progress.stage("Training the encoder")
     kept, held = parts[0]
     model, histories = _trained(job, kept, dev or ([job.texts[i] for i in held], [job.labels[i] for i in held]), "part")
@@ -131,9 +132,20 @@ def _fine_tuned(job: Job) -> Candidate:
     def finish() -> Encoded:
         # The user's own dev rows were no part of the examples: the encoder has seen all of those.
         anew = job.recipe.anew and not dev
-        return _encoded(job, _anew(job, [one.best_epoch for one in histories])[0] if anew else model, histories)
+        return _finished(job, _anew(job, [one.best_epoch for one in histories])[0] if anew else model, histories)
 
     return Candidate("fine-tuned", tuned, finish)
+
+
+def wrapped(job: Job, classifier: WrappedClassifier) -> Candidate:
+    """A classifier that was trained elsewhere, as the encoder and the head."""
+    job.progress.stage("Encoding with the classifier")
+    embeddings = classifier.embed(job.texts)
+    held = classifier.embed(job.split.dev[0]) if job.split.dev else None
+    head = LinearHead(classifier.labels, classifier.weights, classifier.bias, classifier.task)
+    parts = len(job.split.parts)
+    tuned = _tuned(job, parts_of(job, [embeddings] * parts, held, [head] * parts))
+    return Candidate("wrapped", tuned, lambda: _encoded(job, classifier, head, []))
 
 
 def _tuned(job: Job, folds: list[Fold]) -> Tuned:
@@ -147,19 +159,24 @@ def _anew(job: Job, stop_after: Sequence[int]) -> tuple[Trainable, list[History]
     return _trained(job, np.arange(len(job.texts)), None, "all", stop_after)
 
 
-def _encoded(job: Job, model: Trainable, histories: Sequence[History]) -> Encoded:
+def _finished(job: Job, model: Trainable, histories: Sequence[History]) -> Encoded:
+    epochs = [
+        {"stage": stage, **asdict(epoch)}
+        for stage, history in enumerate(histories, start=1)
+        for epoch in history.epochs
+    ]
+    return _encoded(job, model, model.head if job.recipe.head == "trained" else None, epochs)
+
+
+def _encoded(
+    job: Job, model: Trainable | WrappedClassifier, head: LinearHead | None, epochs: list[dict[str, Any]]
+) -> Encoded:
     job.progress.stage("Encoding with the trained encoder")
     folder = job.work / "encoder"
     shutil.rmtree(folder, ignore_errors=True)
     model.write(folder)
     encoder = _open(folder / "onnx", job.settings)
     embeddings = encoder.encode(job.texts, job.progress.update)
-    epochs = [
-        {"stage": stage, **asdict(epoch)}
-        for stage, history in enumerate(histories, start=1)
-        for epoch in history.epochs
-    ]
-    head = model.head if job.recipe.head == "trained" else None
     return Encoded(folder, encoder.fingerprint, embeddings, head, epochs)
 
 
@@ -200,12 +217,17 @@ def _open(onnx: Path, settings: Settings) -> Encoder:
 # The training side, imported where a fit begins
 
 
-def _trainable(job: Job, normalise: bool) -> Trainable:
+def require_training() -> None:
+    """MissingExtra unless the training side is installed."""
     missing = [name for name in ("torch", "sentence_transformers", "datasets") if find_spec(name) is None]
     if missing:
         raise MissingExtra(
             f"fitting needs the training side ({missing[0]} is not installed); run: pip install 'likewise[train]'"
         )
+
+
+def _trainable(job: Job, normalise: bool) -> Trainable:
+    require_training()
     from likewise.training.trainable import Trainable
 
     return Trainable(job.base, pooling=job.pooling, normalise=normalise, max_tokens=job.settings.max_tokens)
@@ -274,7 +296,7 @@ def keep(
         "seconds": round(seconds, 1),
     }
     info = {**facts, "history": encoded.epochs, "stages": [asdict(stage) for stage in job.stages]}
-    head = encoded.head and TrainedHead(encoded.head, revision)
+    head = None if encoded.head is None else TrainedHead(encoded.head, revision)
     decision = Decision(fit_whitening(encoded.embeddings), chosen.tuned, head)
     write_generation(layout, number, encoder=encoded.folder, decision=decision, info=info)
     return facts

@@ -17,7 +17,7 @@ from likewise.decision.splitting import Rows, folds, hold_out
 from likewise.encoding.names import resolve
 from likewise.errors import DataError, LabelError
 from likewise.progress import Progress
-from likewise.recipes import Recipe, recipe_named
+from likewise.recipes import Recipe
 from likewise.settings import Measure, Settings
 from likewise.training.schedule import Schedule
 from likewise.types import Pooling, Task
@@ -89,7 +89,7 @@ def checked(
     labels: Sequence[object],
     refs: Sequence[str | None] | None,
     task: Literal["auto"] | Task,
-    recipe: str,
+    plan: Recipe,
     encoder: str,
     dev: tuple[Sequence[str], Sequence[object]] | None,
     settings: Settings,
@@ -97,7 +97,6 @@ def checked(
     work: Path,
 ) -> Job:
     """The job, with the encoder found and the split made. DataError, LabelError, SettingError or EncoderError."""
-    plan = recipe_named(recipe)
     plan.planned(False, settings)  # before any work: what the recipe cannot do
     settings = replace(settings, measure=settings.measure or plan.measure)
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)

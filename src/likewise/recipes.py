@@ -62,10 +62,12 @@ class Recipe:
             others = ", ".join(name for name, other in RECIPES.items() if any(s.alignment for s in other.stages))
             raise SettingError(f"objective: recipe {self.name!r} aligns no embeddings; recipes that do are {others}")
         weight = OBJECTIVES[objective]
-        return tuple(
-            replace(stage, **{"alignment": 0.0, weight: stage.alignment}) if stage.alignment else stage
-            for stage in stages
-        )
+
+        def other(stage: Schedule) -> Schedule:
+            weights: dict[str, Any] = {"alignment": 0.0, weight: stage.alignment}
+            return replace(stage, **weights) if stage.alignment else stage
+
+        return tuple(map(other, stages))
 
 
 OBJECTIVES = {
@@ -178,13 +180,19 @@ RECIPES: dict[str, Recipe] = {
     )
 }  # fmt: skip
 
-WRAPPED = "wrapped"
-"""What stands for a recipe in a model that `likewise wrap` made of a classifier trained elsewhere."""
+WRAPPED = replace(
+    KNN_EC,
+    name="wrapped",
+    objective="none: a classifier that was trained elsewhere",
+    use="`likewise wrap`: citations and teaching for a classifier that you have",
+    stages=(),
+)
+"""What `likewise wrap` makes; not among the recipes, for it trains nothing."""
 
 
 def recipe_named(name: str) -> Recipe:
     """The recipe of this name; SettingError with a suggestion when there is none."""
-    if name == WRAPPED:
+    if name == WRAPPED.name:
         raise SettingError(f"a wrapped classifier has no recipe to be trained by; name one of {', '.join(RECIPES)}")
     if name not in RECIPES:
         hint = suggestion(name, RECIPES) or f"; recipes are {', '.join(RECIPES)}"

@@ -28,6 +28,7 @@ from likewise.decision.tuning import scores
 from likewise.errors import LedgerReadOnly, SettingError, UsageError
 from likewise.job import Job, checked
 from likewise.progress import Progress
+from likewise.recipes import recipe_named
 from likewise.settings import Settings, settings_of
 from likewise.types import Example, Refit, Storage
 
@@ -132,7 +133,7 @@ def _job(
 ) -> Job:
     texts, labels = [example.text for example in examples], [example.labels for example in examples]
     chosen, name = recipe or old.recipe, encoder or old.encoder
-    return checked(texts, labels, None, old.task, chosen, name, None, settings, progress, work)
+    return checked(texts, labels, None, old.task, recipe_named(chosen), name, None, settings, progress, work)
 
 
 def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:

@@ -61,7 +61,7 @@ class AlignedHead:
         table = np.zeros((len(embeddings), len(self.labels)))
         if len(self.columns):
             gather = np.add if self.linear.task == "single" else np.maximum
-            gather.at(table, (slice(None), self.columns), self.linear.probabilities(embeddings))
+            gather.at(table.T, self.columns, self.linear.probabilities(embeddings).T)
         return table
 
 

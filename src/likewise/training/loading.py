@@ -198,6 +198,8 @@ def _check_reads_text(folder: Path, model: SentenceTransformer) -> None:
 
 def _set_pooling(folder: Path, model: SentenceTransformer, pooling: PoolingChoice) -> None:
     found = [module for module in model if isinstance(module, Pooling)]
+    if pooling == "summary":
+        pooling = "auto" if (folder / "modules.json").is_file() else summary_pooling(folder)
     if pooling == "auto":
         if found:
             return
