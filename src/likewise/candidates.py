@@ -121,12 +121,12 @@ def _fine_tuned(job: Job) -> Candidate:
             job.progress.stage(f"Training, fold {number} of {len(parts)}")
             models.append(_trained(job, kept, None, f"fold-{number}")[0])
         tables = [model.embed(job.texts) for model in models]
-        tuned = _tuned(job, parts_of(job, tables, None, [model.head for model in models]))
+        tuned = _tuned(job, parts_of(job, tables, None, [_head(job, model) for model in models]))
         return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [])))
     job.progress.stage("Training the encoder")
     kept, held = parts[0]
     model, histories = _trained(job, kept, dev or ([job.texts[i] for i in held], [job.labels[i] for i in held]), "part")
-    folds = parts_of(job, [model.embed(job.texts)], model.embed(dev[0]) if dev else None, [model.head])
+    folds = parts_of(job, [model.embed(job.texts)], model.embed(dev[0]) if dev else None, [_head(job, model)])
     tuned = _tuned(job, folds)
 
     def finish() -> Encoded:
@@ -142,10 +142,9 @@ def wrapped(job: Job, classifier: WrappedClassifier) -> Candidate:
     job.progress.stage("Encoding with the classifier")
     embeddings = classifier.embed(job.texts)
     held = classifier.embed(job.split.dev[0]) if job.split.dev else None
-    head = LinearHead(classifier.labels, classifier.weights, classifier.bias, classifier.task)
     parts = len(job.split.parts)
-    tuned = _tuned(job, parts_of(job, [embeddings] * parts, held, [head] * parts))
-    return Candidate("wrapped", tuned, lambda: _encoded(job, classifier, head, []))
+    tuned = _tuned(job, parts_of(job, [embeddings] * parts, held, [_head(job, classifier)] * parts))
+    return Candidate("wrapped", tuned, lambda: _encoded(job, classifier, []))
 
 
 def _tuned(job: Job, folds: list[Fold]) -> Tuned:
@@ -165,19 +164,23 @@ def _finished(job: Job, model: Trainable, histories: Sequence[History]) -> Encod
         for stage, history in enumerate(histories, start=1)
         for epoch in history.epochs
     ]
-    return _encoded(job, model, model.head if job.recipe.head == "trained" else None, epochs)
+    return _encoded(job, model, epochs)
 
 
-def _encoded(
-    job: Job, model: Trainable | WrappedClassifier, head: LinearHead | None, epochs: list[dict[str, Any]]
-) -> Encoded:
+def _head(job: Job, model: Trainable | WrappedClassifier) -> LinearHead | None:
+    """The head that was trained with the encoder, where the recipe has it so."""
+    trained = job.recipe.head == "trained"
+    return LinearHead(model.labels, model.weights, model.bias, model.task) if trained else None
+
+
+def _encoded(job: Job, model: Trainable | WrappedClassifier, epochs: list[dict[str, Any]]) -> Encoded:
     job.progress.stage("Encoding with the trained encoder")
     folder = job.work / "encoder"
     shutil.rmtree(folder, ignore_errors=True)
     model.write(folder)
     encoder = _open(folder / "onnx", job.settings)
     embeddings = encoder.encode(job.texts, job.progress.update)
-    return Encoded(folder, encoder.fingerprint, embeddings, head, epochs)
+    return Encoded(folder, encoder.fingerprint, embeddings, _head(job, model), epochs)
 
 
 def parts_of(
@@ -185,8 +188,7 @@ def parts_of(
 ) -> list[Fold]:
     """The split's parts with their embeddings; each part may have an encoder of its own, and a head trained with it."""
     out = []
-    trained = heads if heads and job.recipe.head == "trained" else [None] * len(tables)
-    for table, head, (kept, held) in zip(tables, trained, job.split.parts, strict=True):
+    for table, head, (kept, held) in zip(tables, heads or [None] * len(tables), job.split.parts, strict=True):
         if dev is not None and job.split.dev is not None:
             queries, truth = dev, job.split.dev[1]
         else:

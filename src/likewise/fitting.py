@@ -93,7 +93,7 @@ def wrap(
 
 
 def _compare_labels(known: Sequence[str], used: set[str], progress: Progress) -> None:
-    """LabelError where a classifier and the examples have no label in common, a warning where some are strange to it."""
+    """LabelError where a classifier knows none of the examples' labels, a warning where it does not know some."""
     strange = sorted(used - set(known))
     if len(strange) == len(used):
         raise LabelError(

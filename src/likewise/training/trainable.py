@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from likewise.decision.head import LinearHead
 from likewise.progress import Progress
 from likewise.training.export import export_onnx
 from likewise.training.fine_tuning import fine_tune
@@ -23,13 +22,21 @@ BATCH = 64
 
 
 class Trainable:
-    """An encoder with what the recipe says of pooling, normalisation and length (tokens)."""
+    """An encoder with what the recipe says of pooling, normalisation and length (tokens).
+
+    After training with cross-entropy also the classifier that was trained: `weights` (d, labels) and `bias` (labels,)
+    of its layer on embeddings that are not normalised.
+    """
+
+    labels: list[str]
+    task: Task
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
 
     def __init__(self, base: Path, *, pooling: Pooling, normalise: bool, max_tokens: int) -> None:
         """Load a sentence-transformers or transformers folder; EncoderError when it cannot be read."""
         self._model = load(base, pooling=pooling)
         self._model.max_seq_length = min(max_tokens, token_limit(self._model))
-        self.head: LinearHead | None = None
         self._normalise = normalise
         self._max_tokens = max_tokens
 
@@ -48,8 +55,8 @@ class Trainable:
     ) -> History:
         """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
 
-        Where a classifier was taught it is `head` from then on. Dev rows with a label that no training row bears
-        cannot be scored by the classifier and are left out.
+        Where a classifier was taught, `labels`, `task`, `weights` and `bias` are its from then on. Dev rows with a
+        label that no training row bears cannot be scored by the classifier and are left out.
         """
         labels = sorted({label for row in label_sets for label in row})
         known = set(labels)
@@ -68,7 +75,7 @@ class Trainable:
             stop_after=stop_after,
         )
         if trained.weights is not None and trained.bias is not None:
-            self.head = LinearHead(labels, trained.weights, trained.bias, task)
+            self.labels, self.task, self.weights, self.bias = labels, task, trained.weights, trained.bias
         return trained.history
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
