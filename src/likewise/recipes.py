@@ -87,7 +87,7 @@ _SOFTMAX = Schedule(epochs=20, learning_rate=3e-6, batch_size=32, select="accura
 _MAJORITY = Grid(
     dimensions=(None,), ks=tuple(range(1, 101)), temperatures=(float("inf"),), lambdas=(1.0,), jointly=True
 )
-_HEAD_ALONE = replace(_MAJORITY, lambdas=(0.0,))
+_HEAD_ALONE = replace(_MAJORITY, lambdas=(0.0,), jointly=False)
 
 LIKEWISE = Recipe(
     name="likewise",
