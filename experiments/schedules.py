@@ -37,25 +37,24 @@ HELD = 0.2  # share of train that is held out, many examples
 FEW_HELD = 1000  # rows that are, few examples
 PER_CLASS = 8
 
-assert LIKEWISE.schedule is not None
-assert LIKEWISE.few is not None
+(OWN,), (OWN_FEW,) = LIKEWISE.stages, LIKEWISE.few
 MANY: dict[str, Schedule] = {
-    "as the recipe": LIKEWISE.schedule,
-    "cross-entropy alone": replace(LIKEWISE.schedule, alignment=0.0),
-    "alignment alone": replace(LIKEWISE.schedule, cross_entropy=0.0),
-    "contrastive in place of alignment": replace(LIKEWISE.schedule, alignment=0.0, contrastive=1.0),
-    "2 epochs": replace(LIKEWISE.schedule, epochs=2),
-    "8 epochs": replace(LIKEWISE.schedule, epochs=8),
-    "learning rate 2e-4": replace(LIKEWISE.schedule, learning_rate=2e-4),
-    "label smoothing 0.1": replace(LIKEWISE.schedule, label_smoothing=0.1),
+    "as the recipe": OWN,
+    "cross-entropy alone": replace(OWN, alignment=0.0),
+    "alignment alone": replace(OWN, cross_entropy=0.0),
+    "contrastive in place of alignment": replace(OWN, alignment=0.0, contrastive=1.0),
+    "2 epochs": replace(OWN, epochs=2),
+    "8 epochs": replace(OWN, epochs=8),
+    "learning rate 2e-4": replace(OWN, learning_rate=2e-4),
+    "label smoothing 0.1": replace(OWN, label_smoothing=0.1),
 }
 HIDDEN = {variant: MANY[variant] for variant in ("as the recipe", "cross-entropy alone", "2 epochs")}
 TAUGHT = {"trec-6": ("ABBR", "DESC", "ENTY"), "isear": ("guilt",)}
 FEW: dict[str, Schedule] = {
-    "as the recipe": LIKEWISE.few,
-    "with cross-entropy": replace(LIKEWISE.few, cross_entropy=1.0),
-    "contrastive in place of alignment": replace(LIKEWISE.few, alignment=0.0, contrastive=1.0),
-    "cross-entropy alone": replace(LIKEWISE.few, alignment=0.0, cross_entropy=1.0),
+    "as the recipe": OWN_FEW,
+    "with cross-entropy": replace(OWN_FEW, cross_entropy=1.0),
+    "contrastive in place of alignment": replace(OWN_FEW, alignment=0.0, contrastive=1.0),
+    "cross-entropy alone": replace(OWN_FEW, alignment=0.0, cross_entropy=1.0),
 }
 KINDS = {"many": MANY, "hidden": HIDDEN, "few": FEW}
 
@@ -88,7 +87,7 @@ def score(name: str, train: Part, schedule: Schedule, *, few: bool, hidden: str 
     """
     known, held = few_rows(train) if few else many_rows(train)
     fitted, later = known.hiding(hidden)
-    recipe = replace(LIKEWISE, few=schedule) if few else replace(LIKEWISE, schedule=schedule)
+    recipe = replace(LIKEWISE, few=(schedule,)) if few else replace(LIKEWISE, stages=(schedule,))
     before = RECIPES[LIKEWISE.name]
     measure = "macro_f1" if few else MEASURES.get(name, "macro_f1")
     started = time.monotonic()

@@ -84,8 +84,7 @@ def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
     encoder = Trainable(
         resolve(DEFAULT), pooling=LIKEWISE.pooling, normalise=LIKEWISE.normalise, max_tokens=settings.max_tokens
     )
-    schedule = LIKEWISE.schedule
-    assert schedule is not None
+    (schedule,) = LIKEWISE.stages
     with tempfile.TemporaryDirectory() as work:
         encoder.fine_tune(
             taught.texts, taught.labels, task="single", schedule=schedule,

@@ -338,7 +338,7 @@ def test_the_fine_tuned_encoder_is_kept_where_it_wins_and_every_time_alike(tiny_
     assert found[0] == found[1]
     assert check(tmp_path / "a") == []
     info = json.loads((Layout(tmp_path / "a").generation(1) / "info.json").read_text())
-    assert info["schedule"]["learning_rate"] == 3e-3
+    assert info["stages"][0]["learning_rate"] == 3e-3
     assert len(info["history"]) > 0 and {"loss", "dev_score"} <= info["history"][0].keys()
     with Model.open(tmp_path / "a") as reopened:
         assert reopened.classify(texts[:20]) == found[0][2]
@@ -348,12 +348,12 @@ def test_the_encoder_that_is_kept_was_trained_on_the_held_out_rows_too(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, labels = moods(1040, seed=0)
-    trained: list[tuple[int, bool, int]] = []
+    trained: list[tuple[int, bool, list[int]]] = []
     really = candidates._trained
 
-    def spy(job: Any, schedule: Any, rows: Any, dev: Any, name: str, stop_after: int = 0) -> Any:
-        trained.append((len(rows), dev is not None, stop_after))
-        return really(job, schedule, rows, dev, name, stop_after)
+    def spy(job: Any, rows: Any, dev: Any, name: str, stop_after: Any = ()) -> Any:
+        trained.append((len(rows), dev is not None, list(stop_after)))
+        return really(job, rows, dev, name, stop_after)
 
     monkeypatch.setattr(candidates, "_trained", spy)
     brisk = Settings(epochs=2, learning_rate=3e-3, batch_size=64)
@@ -362,10 +362,10 @@ def test_the_encoder_that_is_kept_was_trained_on_the_held_out_rows_too(
     (part, scored, _), (everything, unscored, epochs) = trained
     assert (scored, unscored) == (True, False)
     assert part < everything == 1040
-    assert epochs in (1, 2)
+    assert epochs in ([1], [2])
     trained.clear()
     with fit(texts, labels, encoder=str(tiny_encoder), dev=moods(100, seed=1), settings=brisk):
-        assert trained == [(1040, True, 0)]
+        assert trained == [(1040, True, [])]
 
 
 # Failing

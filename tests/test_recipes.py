@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from likewise.errors import SettingError
-from likewise.recipes import FROZEN, RECIPES, recipe_named
-from likewise.settings import Settings
+from likewise.recipes import FROZEN, OBJECTIVES, RECIPES, WRAPPED, recipe_named
+from likewise.settings import Objective, Settings
 
-TRAINING = [recipe.name for recipe in RECIPES.values() if recipe.schedule]
+TRAINING = [recipe.name for recipe in RECIPES.values() if recipe.stages]
 
 
 def test_every_recipe_is_found_by_its_name_and_says_what_it_is() -> None:
@@ -20,7 +20,9 @@ def test_every_recipe_is_found_by_its_name_and_says_what_it_is() -> None:
     for name, recipe in RECIPES.items():
         assert recipe_named(name) is recipe and recipe.name == name
         assert recipe.objective and recipe.use and recipe.source
-        assert (recipe.schedule is None) == (recipe.few is None)
+        assert recipe.stages or not recipe.few
+        if recipe.head == "trained":  # it is a layer on the embedding as the last stage knew it
+            assert not recipe.normalise and recipe.stages[-1].cross_entropy > 0
 
 
 @pytest.mark.parametrize(
@@ -36,30 +38,47 @@ def test_an_unknown_recipe_is_answered_with_what_there_is(name: str, hint: str) 
 @pytest.mark.parametrize("name", TRAINING)
 def test_the_users_settings_take_the_place_of_the_recipes_own(name: str, few: bool) -> None:
     recipe = RECIPES[name]
-    own = recipe.few if few else recipe.schedule
-    assert own is not None
+    own = recipe.few if few and recipe.few else recipe.stages
     assert recipe.planned(few, Settings()) == own
     planned = recipe.planned(few, Settings(batch_size=7, learning_rate=0.5))
-    assert planned == replace(own, batch_size=7, learning_rate=0.5)
+    assert planned == tuple(replace(stage, batch_size=7, learning_rate=0.5) for stage in own)
 
 
 def test_who_names_the_epochs_gets_them() -> None:
     """However few or many steps that makes; the recipe's bounds are for those who leave it to the recipe."""
     for name in TRAINING:
         for few in (True, False):
-            planned = RECIPES[name].planned(few, Settings(epochs=5))
-            assert planned is not None
-            assert (planned.epochs, planned.min_steps, planned.max_steps) == (5, 0, 0)
+            for stage in RECIPES[name].planned(few, Settings(epochs=5)):
+                assert (stage.epochs, stage.min_steps, stage.max_steps) == (5, 0, 0)
 
 
 def test_the_frozen_recipe_trains_nothing_whatever_is_set() -> None:
     for few in (True, False):
-        assert FROZEN.planned(few, Settings(epochs=3, batch_size=8, learning_rate=0.1)) is None
+        assert FROZEN.planned(few, Settings(epochs=3, batch_size=8, learning_rate=0.1)) == ()
+
+
+@pytest.mark.parametrize(("objective", "weight"), OBJECTIVES.items())
+def test_another_objective_takes_the_place_of_alignment_alone(objective: Objective, weight: str) -> None:
+    planned = RECIPES["cea-softmax"].planned(False, Settings(objective=objective))
+    aligning, softmax = RECIPES["cea-softmax"].stages
+    assert planned == (replace(aligning, **{"alignment": 0.0, weight: 1.0}), softmax)
+    (both,) = RECIPES["likewise"].planned(False, Settings(objective=objective))
+    assert both.cross_entropy == 1.0 and getattr(both, weight) == 1.0
+
+
+@pytest.mark.parametrize("name", ["frozen", "softmax", "knn-ec"])
+def test_a_recipe_that_aligns_nothing_has_no_objective_to_choose(name: str) -> None:
+    with pytest.raises(SettingError, match=f"recipe '{name}' aligns no embeddings; recipes that do are likewise, cea"):
+        RECIPES[name].planned(False, Settings(objective="triplet"))
+
+
+def test_a_wrapped_classifier_is_refitted_by_another_recipe() -> None:
+    with pytest.raises(SettingError, match="name one of likewise"):
+        recipe_named(WRAPPED.name)
 
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_schedules_are_plain_data(name: str) -> None:
     for few in (True, False):
-        planned = RECIPES[name].planned(few, Settings())
-        assert planned is not None
-        assert type(planned)(**json.loads(json.dumps(asdict(planned)))) == planned
+        for stage in RECIPES[name].planned(few, Settings()):
+            assert type(stage)(**json.loads(json.dumps(asdict(stage)))) == stage

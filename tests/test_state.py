@@ -227,12 +227,12 @@ def test_decisions(ledger: Ledger) -> None:
 
 def test_following_nothing_new_does_nothing(ledger: Ledger) -> None:
     state = state_of("single", ledger)
-    head = state._current_head()
+    head = state.head
     state.follow(ledger)
-    assert state._current_head() is head
+    assert state.head is head
     ledger.forget([1])
     state.follow(ledger)
-    assert state._current_head() is not head
+    assert state.head is not head
 
 
 def test_large_changes_are_taken_in_by_parts(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,10 @@ class Answering:
 
     def _fresh_state(self) -> State:
         manifest = self.manifest
-        return State(self.decision, manifest.task, self.fingerprint, manifest.generation, self._encode, self._on_server)
+        return State(
+            self.decision, manifest.task, self.fingerprint, manifest.generation, self._encode, self._on_server,
+            self._ledger.labels_before_renaming,
+        )  # fmt: skip
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
         return self.encoder.encode(texts)

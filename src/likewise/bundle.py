@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from likewise.decision.head import HeadSettings
+from likewise.decision.head import HeadSettings, LinearHead
+from likewise.decision.trained import TrainedHead
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import Whitening
 from likewise.errors import ModelDamaged, ModelError, ModelForeign, ModelNewer, ModelNotFound
@@ -93,10 +94,12 @@ class Manifest:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What a generation decides with: the whitening with all its dimensions, and the tuned values."""
+    """What a generation decides with: the whitening with all its dimensions, the tuned values, and the head where one
+    was trained with the encoder."""
 
     whitening: Whitening
     tuned: Tuned
+    head: TrainedHead | None = None
 
 
 def write_json(path: Path, content: object) -> None:
@@ -232,13 +235,14 @@ def drop_generations(layout: Layout, keep: int) -> list[int]:
 def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
     """Take all labels but the known ones out of a generation's tuned values: the one change that it ever undergoes."""
     decision = read_decision(layout, number)
-    tuned, head = decision.tuned, decision.tuned.head
-    if {*tuned.thresholds, *head.maps} <= set(known):
+    tuned, head, trained = decision.tuned, decision.tuned.head, decision.head
+    if {*tuned.thresholds, *head.maps, *(trained.linear.labels if trained else ())} <= set(known):
         return
     head = replace(head, maps={label: its for label, its in head.maps.items() if label in known})
     thresholds = {label: its for label, its in tuned.thresholds.items() if label in known}
+    tuned = replace(tuned, head=head, thresholds=thresholds)
     beside = layout.decision(number).with_name(f".decision.{os.getpid()}")
-    _write_decision(beside, replace(decision, tuned=replace(tuned, head=head, thresholds=thresholds)))
+    _write_decision(beside, replace(decision, tuned=tuned, head=trained.only(known) if trained else None))
     sync(beside)
     beside.replace(layout.decision(number))
     _write_checksums(layout.generation(number))
@@ -257,13 +261,18 @@ def digest(path: Path) -> str:
 
 
 def _write_decision(path: Path, decision: Decision) -> None:
-    arrays = {"mean": decision.whitening.mean}
+    arrays: dict[str, NDArray[Any]] = {"mean": decision.whitening.mean}
     if decision.whitening.matrix is not None:
         arrays["matrix"] = decision.whitening.matrix
     header = asdict(decision.tuned)
     if math.isinf(decision.tuned.temperature):
         header["temperature"] = None  # JSON has no infinity
-    save_file(arrays, path, metadata={"decision": json.dumps(header)})
+    metadata = {"decision": json.dumps(header)}
+    if trained := decision.head:
+        linear = trained.linear
+        arrays.update({"head.weights": linear.weights, "head.bias": linear.bias})
+        metadata["head"] = json.dumps({"labels": linear.labels, "task": linear.task, "revision": trained.revision})
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=metadata)
 
 
 def read_decision(layout: Layout, number: int) -> Decision:
@@ -272,15 +281,25 @@ def read_decision(layout: Layout, number: int) -> Decision:
     try:
         with safe_open(path, framework="np") as file:
             header = json.loads(file.metadata()["decision"])
-            arrays = {name: cast("NDArray[np.float32]", file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+            trained = json.loads(file.metadata().get("head", "null"))
+            arrays = {name: cast("NDArray[Any]", file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         head = header.pop("head")
         head["maps"] = {label: (float(a), float(b)) for label, (a, b) in head["maps"].items()}
         head["pooled_map"] = tuple(head["pooled_map"])
         if header["temperature"] is None:
             header["temperature"] = math.inf
-        return Decision(Whitening(arrays["mean"], arrays.get("matrix")), Tuned(head=HeadSettings(**head), **header))
+        return Decision(
+            Whitening(arrays["mean"], arrays.get("matrix")),
+            Tuned(head=HeadSettings(**head), **header),
+            _trained_head(trained, arrays) if trained else None,
+        )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
+
+
+def _trained_head(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TrainedHead:
+    linear = LinearHead(header["labels"], arrays["head.weights"], arrays["head.bias"], header["task"])
+    return TrainedHead(linear, int(header["revision"]))
 
 
 def damaged_files(layout: Layout, number: int) -> list[str]:

@@ -46,6 +46,8 @@ _SETTINGS = (
     "batch_size",
     "learning_rate",
     "max_tokens",
+    "objective",
+    "pooling",
     "measure",
     "holdout",
     "storage",
@@ -63,8 +65,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
       several labels a text, and anything else for one label a text where every row has exactly one.
     - `classes`: names of the columns of an indicator matrix, in their order. Without it a DataFrame brings its own,
       and the columns of a bare matrix are numbered from 0.
-    - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `measure`, `holdout`, `storage`,
-      `neighbours`.
+    - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `objective`, `pooling`, `measure`, `holdout`,
+      `storage`, `neighbours`.
 
     X is a list, tuple, one-dimensional array or Series of texts. y is one of three forms, and `predict` answers in
     the same one:
@@ -96,6 +98,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int | None = None,
         learning_rate: float | None = None,
         max_tokens: int | None = None,
+        objective: str | None = None,
+        pooling: str | None = None,
         measure: str | None = None,
         holdout: float | None = None,
         storage: str | None = None,
@@ -110,6 +114,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.max_tokens = max_tokens
+        self.objective = objective
+        self.pooling = pooling
         self.measure = measure
         self.holdout = holdout
         self.storage = storage

@@ -1,24 +1,30 @@
 """The recipes: named compositions of objective, pooling, normalisation, head, whitening and vote.
 
-Every recipe ends alike: all examples are encoded, a closed-form head and the neighbours' vote are made from the
-embeddings, and what blends them is tuned on held-out examples. They differ in what happens to the encoder before.
+Every recipe ends alike: all examples are encoded, a head and the neighbours' vote are made from the embeddings, and
+what blends them is tuned on held-out examples. They differ in what happens to the encoder before, in where the head
+comes from, and in what tuning may choose.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from likewise.decision.grid import OURS, Grid
 from likewise.errors import SettingError, suggestion
-from likewise.settings import Settings
+from likewise.settings import Measure, Settings
 from likewise.training.schedule import Schedule
 from likewise.types import Pooling
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One composition. `schedule` trains the encoder with many examples, `few` with few; None: it stays as it is.
+    """One composition. `stages` train the encoder, one after the other; `few` in their place where examples are few.
 
-    `normalise`: embeddings have length 1. `objective`, `use` and `source` are for `likewise recipes` to tell.
+    `normalise`: embeddings have length 1. `head`: closed-form, which learns with every change, or the classifier that
+    the last stage trained. `grid`: what tuning chooses among, for `measure` unless the user names another.
+    `frozen_too`: the frozen encoder is a candidate as well, and the better one is kept. `anew`: the encoder that is
+    kept has seen all examples, the held-out ones, too. `objective`, `use` and `source` are for `likewise recipes`.
     """
 
     name: str
@@ -27,23 +33,72 @@ class Recipe:
     source: str
     normalise: bool = True
     pooling: Pooling = "auto"
-    schedule: Schedule | None = None
-    few: Schedule | None = None
+    stages: tuple[Schedule, ...] = ()
+    few: tuple[Schedule, ...] = ()
+    head: Literal["closed-form", "trained"] = "closed-form"
+    grid: Grid = OURS
+    measure: Measure = "macro_f1"
+    frozen_too: bool = False
+    anew: bool = False
 
-    def planned(self, few: bool, settings: Settings) -> Schedule | None:
-        """The schedule for this many examples, with what the user set in place of the recipe's own."""
-        schedule = self.few if few else self.schedule
-        if schedule is None:
-            return None
-        given = {
+    def planned(self, few: bool, settings: Settings) -> tuple[Schedule, ...]:
+        """The stages for this many examples, with what the user set in place of the recipe's own.
+
+        SettingError for an objective where the recipe aligns nothing.
+        """
+        given: dict[str, Any] = {
             name: value
             for name in ("epochs", "batch_size", "learning_rate")
             if (value := getattr(settings, name)) is not None
         }
         if "epochs" in given:
             given.update(min_steps=0, max_steps=0)  # who names the epochs means them
-        return replace(schedule, **given)
+        stages = tuple(replace(stage, **given) for stage in (self.few if few and self.few else self.stages))
+        return stages if settings.objective is None else self._aligned(stages, settings.objective)
 
+    def _aligned(self, stages: tuple[Schedule, ...], objective: str) -> tuple[Schedule, ...]:
+        """The stages with another objective where they align embeddings."""
+        if not any(stage.alignment for stage in stages):
+            others = ", ".join(name for name, other in RECIPES.items() if any(s.alignment for s in other.stages))
+            raise SettingError(f"objective: recipe {self.name!r} aligns no embeddings; recipes that do are {others}")
+        weight = OBJECTIVES[objective]
+
+        def other(stage: Schedule) -> Schedule:
+            weights: dict[str, Any] = {"alignment": 0.0, weight: stage.alignment}
+            return replace(stage, **weights) if stage.alignment else stage
+
+        return tuple(map(other, stages))
+
+
+OBJECTIVES = {
+    "in-batch": "alignment",
+    "pairs": "cosine_pairs",
+    "contrastive": "contrastive_pairs",
+    "triplet": "triplet",
+}
+"""The setting `objective`, and the weight of a schedule that it stands for."""
+
+# CEA trains on texts alike in class or not; its classifiers are fine-tuned more gently, and chosen by accuracy.
+_CEA = Schedule(
+    epochs=20, learning_rate=2e-5, batch_size=64, cross_entropy=0.0, alignment=1.0, select="spearman", slack=0.0,
+    patience=0,
+)  # fmt: skip
+_SOFTMAX = Schedule(epochs=20, learning_rate=3e-6, batch_size=32, select="accuracy", slack=0.0, patience=0)
+_MAJORITY = Grid(
+    dimensions=(None,), ks=tuple(range(1, 101)), temperatures=(float("inf"),), lambdas=(1.0,), jointly=True
+)
+_HEAD_ALONE = replace(_MAJORITY, lambdas=(0.0,), jointly=False)
+
+LIKEWISE = Recipe(
+    name="likewise",
+    objective="cross-entropy and class-driven alignment together, in one forward pass",
+    use="the default: the best scores, minutes of training",
+    source="CEA (alignment), KNN-EC (whitened neighbours, blend)",
+    stages=(Schedule(epochs=4, max_steps=800, cross_entropy=1.0, alignment=1.0),),
+    few=(Schedule(epochs=4, min_steps=40, batch_size=48, cross_entropy=0.0, alignment=1.0),),
+    frozen_too=True,
+    anew=True,
+)
 
 FROZEN = Recipe(
     name="frozen",
@@ -52,20 +107,93 @@ FROZEN = Recipe(
     source="KNN-EC without fine-tuning (whitened neighbours, blend)",
 )
 
-LIKEWISE = Recipe(
-    name="likewise",
-    objective="cross-entropy and class-driven alignment together, in one forward pass",
-    use="the default: the best scores, minutes of training",
-    source="CEA (alignment), KNN-EC (whitened neighbours, blend)",
-    schedule=Schedule(epochs=4, max_steps=800, cross_entropy=1.0, alignment=1.0),
-    few=Schedule(epochs=4, min_steps=40, batch_size=48, cross_entropy=0.0, alignment=1.0),
+KNN_EC = Recipe(
+    name="knn-ec",
+    objective="cross-entropy; whitened neighbours beside the classifier",
+    use="the paper's own; a classifier as you know it, with neighbours that explain and correct it",
+    source="KNN-EC",
+    normalise=False,
+    pooling="summary",
+    stages=(Schedule(epochs=10, learning_rate=2e-5, batch_size=64, slack=0.0),),
+    head="trained",
+    grid=Grid(
+        dimensions=(8, 16, 32, 64, 128, 256, None), ks=(4, 8, 16, 32, 64, 128), temperatures=(2.0,), jointly=True
+    ),
 )
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (LIKEWISE, FROZEN)}
+CEA = Recipe(
+    name="cea",
+    objective="class-driven alignment: texts of a class together, others apart",
+    use="neighbours that decide alone: every answer is a count of votes",
+    source="CEA, method 1",
+    pooling="cls",
+    stages=(_CEA,),
+    grid=_MAJORITY,
+    measure="accuracy",
+)
+
+CEA_SOFTMAX = Recipe(
+    name="cea-softmax",
+    objective="class-driven alignment, then cross-entropy",
+    use="to compare; the paper's best where classes are many",
+    source="CEA, method 2",
+    normalise=False,
+    pooling="cls",
+    stages=(_CEA, _SOFTMAX),
+    head="trained",
+    grid=_HEAD_ALONE,
+    measure="accuracy",
+)
+
+CEA_FROZEN_SOFTMAX = replace(
+    CEA_SOFTMAX,
+    name="cea-frozen-softmax",
+    objective="class-driven alignment, then a classifier on the encoder as it is",
+    use="to compare: how far aligned embeddings are separable",
+    source="CEA, method 3",
+    stages=(_CEA, replace(_SOFTMAX, frozen=True)),
+)
+
+SBERT_FROZEN_SOFTMAX = replace(
+    CEA_SOFTMAX,
+    name="sbert-frozen-softmax",
+    objective="a classifier on the encoder as it is",
+    use="to compare: what general embeddings are worth",
+    source="CEA, baseline 4 (Sentence-BERT)",
+    pooling="mean",
+    stages=(replace(_SOFTMAX, frozen=True),),
+)
+
+SOFTMAX = replace(
+    CEA_SOFTMAX,
+    name="softmax",
+    objective="cross-entropy",
+    use="to compare: plain fine-tuning",
+    source="CEA, baseline 5 (BERT)",
+    stages=(_SOFTMAX,),
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        LIKEWISE, FROZEN, KNN_EC, CEA, CEA_SOFTMAX, CEA_FROZEN_SOFTMAX, SBERT_FROZEN_SOFTMAX, SOFTMAX,
+    )
+}  # fmt: skip
+
+WRAPPED = replace(
+    KNN_EC,
+    name="wrapped",
+    objective="none: a classifier that was trained elsewhere",
+    use="`likewise wrap`: citations and teaching for a classifier that you have",
+    stages=(),
+)
+"""What `likewise wrap` makes; not among the recipes, for it trains nothing."""
 
 
 def recipe_named(name: str) -> Recipe:
     """The recipe of this name; SettingError with a suggestion when there is none."""
+    if name == WRAPPED.name:
+        raise SettingError(f"a wrapped classifier has no recipe to be trained by; name one of {', '.join(RECIPES)}")
     if name not in RECIPES:
         hint = suggestion(name, RECIPES) or f"; recipes are {', '.join(RECIPES)}"
         raise SettingError(f"unknown recipe {name!r}{hint}")

@@ -21,12 +21,14 @@ from typing import Any
 
 from likewise.answering import Answering
 from likewise.bundle import Layout, Manifest, drop_generations, generations, write_manifest
-from likewise.candidates import Candidate, Embeddings, Encoded, Job, best, candidates, checked, keep, nearest, parts_of
+from likewise.candidates import Candidate, Embeddings, Encoded, best, candidates, keep, nearest, parts_of
 from likewise.card import write_card
 from likewise.datastore.ledger import Delta, Ledger
 from likewise.decision.tuning import scores
 from likewise.errors import LedgerReadOnly, SettingError, UsageError
+from likewise.job import Job, checked
 from likewise.progress import Progress
+from likewise.recipes import recipe_named
 from likewise.settings import Settings, settings_of
 from likewise.types import Example, Refit, Storage
 
@@ -71,7 +73,7 @@ def refit(
             before = _before(job, present, answering)
             encoded = chosen.finish()
             progress.stage("Writing the new generation")
-            manifest = _write(layout, old, job, found, encoded, time.monotonic() - started)
+            manifest = _write(layout, old, job, found, encoded, time.monotonic() - started, at)
             _embed(ledger, deltas, encoded)
             revision = ledger.refit(lambda: write_manifest(layout, manifest), by=by, note=note)
             shutil.rmtree(job.work, ignore_errors=True)
@@ -87,7 +89,7 @@ def refit(
         revision=revision,
         kept=chosen.kind,
         examples=len(examples),
-        measure=settings.measure,
+        measure=job.measure,
         judged_on=job.split.judged_on,
         held=sum(len(rows) for _, rows in job.split.parts),
         seen=_seen(job, examples, old, ledger, at),
@@ -131,14 +133,17 @@ def _job(
 ) -> Job:
     texts, labels = [example.text for example in examples], [example.labels for example in examples]
     chosen, name = recipe or old.recipe, encoder or old.encoder
-    return checked(texts, labels, None, old.task, chosen, name, None, settings, progress, work)
+    return checked(texts, labels, None, old.task, recipe_named(chosen), name, None, settings, progress, work)
 
 
 def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:
     """What the present generation scores on the rows held out, with the others as its examples."""
-    folds = parts_of(job, [embeddings] * len(job.split.parts), None)
     decision = answering.decision
-    return scores(folds, decision.whitening, decision.tuned, job.task, job.settings.measure, nearest)
+    folds = parts_of(job, [embeddings] * len(job.split.parts), None)
+    if decision.head:
+        with answering.lock:
+            folds = [replace(fold, head=answering.current().head) for fold in folds]
+    return scores(folds, decision.whitening, decision.tuned, job.task, job.measure, nearest)
 
 
 def _seen(job: Job, examples: Sequence[Example], old: Manifest, ledger: Ledger, at: int) -> int:
@@ -151,12 +156,18 @@ def _seen(job: Job, examples: Sequence[Example], old: Manifest, ledger: Ledger, 
 
 
 def _write(
-    layout: Layout, old: Manifest, job: Job, found: list[Candidate], encoded: Encoded, seconds: float
+    layout: Layout,
+    old: Manifest,
+    job: Job,
+    found: list[Candidate],
+    encoded: Encoded,
+    seconds: float,
+    at: int,
 ) -> Manifest:
     while True:
         number = generations(layout)[-1] + 1
         try:
-            facts: dict[str, Any] = keep(layout, number, job, found, encoded, seconds)
+            facts: dict[str, Any] = keep(layout, number, job, found, encoded, seconds, at)
             break
         except OSError:
             if number not in generations(layout):  # otherwise another refit has just taken this number

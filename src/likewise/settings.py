@@ -19,13 +19,16 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast
 
 from likewise.errors import SettingError, suggestion
-from likewise.types import Storage
+from likewise.types import Pooling, Storage
 
 Scope = Literal["fit", "answer"]
 """Which commands show the flag: those that fit, or those that answer."""
 
 Measure = Literal["macro_f1", "accuracy", "micro_f1", "hamming_loss"]
 """What tuning optimises (hamming_loss: the lower the better)."""
+
+Objective = Literal["in-batch", "pairs", "contrastive", "triplet"]
+"""What aligns the embeddings of a class."""
 
 Runtime = Literal["auto", "onnxruntime", "openvino"]
 """What runs the encoder."""
@@ -195,8 +198,20 @@ class Settings:
         minimum=3,
         help="the longest text that the encoder sees, capped by the encoder's own limit; the rest is cut off",
     )
-    measure: Measure = _setting(  # noqa: RUF009 (a field, like the others)
-        "macro_f1", scope="fit", help="what tuning optimises on held-out examples"
+    objective: Objective | None = _setting(  # noqa: RUF009 (a field, like the others)
+        None,
+        scope="fit",
+        help="what aligns embeddings: all pairs of a batch, pairs drawn one by one (CEA's Algorithm 1; encodes four "
+        "times as many texts), the contrastive loss of such pairs, or triplets; unset: what the recipe says",
+    )
+    pooling: Pooling | None = _setting(  # noqa: RUF009 (a field, like the others)
+        None,
+        scope="fit",
+        help="how tokens become an embedding: their mean, the first (cls), the last, the one that sums up in this "
+        "kind of encoder (summary), or the encoder's own way (auto); unset: what the recipe says",
+    )
+    measure: Measure | None = _setting(  # noqa: RUF009 (a field, like the others)
+        None, scope="fit", help="what tuning optimises on held-out examples; unset: what the recipe says"
     )
     holdout: float = _setting(
         0.1,
@@ -294,7 +309,7 @@ def _table() -> dict[str, Setting]:
     table: dict[str, Setting] = {}
     for item in fields(Settings):
         hint, optional = hints[item.name], False
-        if isinstance(hint, UnionType):
+        if typing.get_origin(hint) in (UnionType, typing.Union):  # a Literal makes the one, other types the other
             hint = next(part for part in typing.get_args(hint) if part is not NoneType)
             optional = True
         choices: tuple[str, ...] = ()

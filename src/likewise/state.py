@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
 from likewise.decision.blend import blend
 from likewise.decision.head import LinearHead, make_head
 from likewise.decision.statistics import Statistics
+from likewise.decision.trained import AlignedHead, align
 from likewise.decision.tuning import Tuned
 from likewise.decision.vote import vote, vote_weights
 from likewise.errors import LedgerError, ModelDamaged
@@ -31,6 +32,7 @@ from likewise.types import Task
 
 Matrix = NDArray[np.float64]
 Embed = Callable[[list[str]], NDArray[np.float32]]
+LabelsAt = Callable[[int], Mapping[int, tuple[str, ...]]]
 SNAPSHOT_FORMAT = 1
 CHUNK = 20_000  # examples taken in at once: bounds the memory that catching up needs
 
@@ -72,14 +74,19 @@ class State:
         generation: int,
         embed: Embed | None = None,
         keep_texts: bool = False,
+        labels_at: LabelsAt | None = None,
     ) -> None:
         """`embed` encodes texts that the ledger has no embedding of; without it that is an error.
 
         `keep_texts`: hold the examples' texts as well, for a ledger that may be out of reach when one is to be cited.
+        `labels_at` tells what labels examples had at a revision, which a trained head asks; empty where none were
+        renamed since.
         """
         self.task: Task = task
         self._keep_texts = keep_texts
         self._embed = embed
+        self._labels_at = labels_at
+        self._then: Mapping[int, tuple[str, ...]] = {}  # by example: the labels that a trained head knows, once needed
         self._made: dict[int, NDArray[np.float32]] = {}  # by text id: embeddings that a read-only ledger cannot keep
         self.fingerprint = fingerprint
         self.generation = generation
@@ -100,7 +107,7 @@ class State:
         self._sets: list[tuple[str, ...]] = []  # code -> label set
         self._codes: dict[tuple[str, ...], int] = {}
         self._of: dict[int, int] = {}  # example id -> code
-        self._head: LinearHead | None = None
+        self._head: LinearHead | AlignedHead | None = None
         self._membership: Matrix | None = None
 
     def __len__(self) -> int:
@@ -201,18 +208,27 @@ class State:
 
     def voices(self, embeddings: NDArray[np.float32]) -> Voices:
         """Head, vote and blend for embeddings of shape (texts, d). The state must hold at least one example."""
-        head = self._current_head()
+        head = self.head
         tuned = self._tuned
         hits = self._index.search(self._key_map.keys(embeddings), tuned.k)
         weights = vote_weights(hits.distances, tuned.temperature)
         p_vote = vote(weights, hits.codes, self._memberships(head.labels))
         p_head = head.probabilities(embeddings)
-        blended = blend(p_vote, p_head, tuned.lambda_, self.task)
+        known = head.known if isinstance(head, AlignedHead) else None
+        blended = blend(p_vote, p_head, tuned.lambda_, self.task, known_to_head=known)
         return Voices(self.task, tuned, head.labels, blended, p_head, p_vote, hits, weights, self._sets)
 
-    def _current_head(self) -> LinearHead:
+    @property
+    def head(self) -> LinearHead | AlignedHead:
+        """The head over the labels that there are now."""
         if self._head is None:
-            self._head = make_head(self._statistics, self._decision.whitening, self._tuned.head, self.task)
+            trained = self._decision.head
+            if trained is None:
+                self._head = make_head(self._statistics, self._decision.whitening, self._tuned.head, self.task)
+            else:
+                if not self._then:
+                    self._then = self._labels_at(trained.revision) if self._labels_at else {}
+                self._head = align(trained, self.labels, self._then, self.label_sets() if self._then else {})
         return self._head
 
     def _memberships(self, labels: list[str]) -> Matrix:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 Task = Literal["single", "multi"]
 """One label a text, or none to several."""
 
-Pooling = Literal["auto", "mean", "cls"]
-"""How tokens become an embedding; "auto": the encoder's own way, the tokens' mean where it has none."""
+Pooling = Literal["auto", "mean", "cls", "last", "summary"]
+"""How tokens become an embedding: their mean, the first, or the last. "auto": the encoder's own way, the tokens' mean
+where it has none; "summary": its own way too, the token that sums up in its family where it has none."""
 
 OnConflict = Literal["keep", "replace", "both"]
 """What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""

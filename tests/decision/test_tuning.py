@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from likewise.decision.head import make_head
+from likewise.decision.grid import Grid
+from likewise.decision.head import LinearHead, make_head
 from likewise.decision.statistics import Statistics
 from likewise.decision.tuning import Fold, Tuned, copy_temperature, tune
 from likewise.decision.vote import vote_weights
@@ -236,3 +238,33 @@ def test_both_voices_speak_unless_the_rows_clearly_say_otherwise(task: Task) -> 
     told = tune([Fold(rings[:300], label_sets[:300], rings[300:], label_sets[300:])], task, "macro_f1", nearest)
     assert told.lambda_ > 0.3
     assert told.scores["blend"] > told.scores["head"] + 0.2
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_a_joint_choice_is_the_best_blend_of_all(task: Task) -> None:
+    world = World(task, noise=3.0)
+    fold = world.fold(90, 60)
+    grid = Grid(dimensions=(None, 4), ks=(1, 3, 9), temperatures=(2.0, np.inf), lambdas=(0.0, 0.4, 1.0), jointly=True)
+    tuned = tune([fold], task, "macro_f1", nearest, grid)
+    every = [
+        tune([fold], task, "macro_f1", nearest, Grid((n,), (k,), (t,), (share,), jointly=True)).scores["blend"]
+        for n in grid.dimensions
+        for k in grid.ks
+        for t in grid.temperatures
+        for share in grid.lambdas
+    ]
+    assert tuned.scores["blend"] == max(every) > min(every)
+    assert (tuned.dimensions, tuned.k, tuned.temperature, tuned.lambda_) in {
+        (n, k, t, share) for n in grid.dimensions for k in grid.ks for t in grid.temperatures for share in grid.lambdas
+    }
+
+
+def test_a_head_that_was_trained_speaks_in_the_place_of_the_closed_form() -> None:
+    world = World("single", noise=3.0)
+    fold = world.fold(90, 60)
+    said = LinearHead(world.names, np.eye(8)[:, :4], np.zeros(4), "single")
+    tuned = tune([replace(fold, head=said)], "single", "accuracy", nearest, Grid(lambdas=(0.0,)))
+    truth = [world.names.index(label) for (label,) in fold.held_label_sets]
+    assert tuned.lambda_ == 0.0
+    assert tuned.scores["blend"] == tuned.scores["head"]
+    assert tuned.scores["head"] == np.mean(said.probabilities(fold.held_embeddings).argmax(axis=1) == truth)

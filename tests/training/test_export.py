@@ -27,12 +27,13 @@ from transformers import (
     RobertaModel,
     XLMRobertaConfig,
     XLMRobertaModel,
+    XLNetModel,
 )
 
 from likewise.encoding.names import resolve
 from likewise.encoding.runtime import Encoder
 from likewise.errors import EncoderError
-from likewise.training import export
+from likewise.training import graph
 from likewise.training.export import export_onnx
 from likewise.training.loading import load, quiet
 
@@ -107,7 +108,7 @@ def test_every_family_computes_what_torch_computes(family: Path, tmp_path: Path)
     assert encoder.truncated == 1
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_pooling_and_normalisation_are_in_the_graph(
     tiny_encoder: Path, tmp_path: Path, pooling: Any, normalise: bool
@@ -123,11 +124,43 @@ def test_pooling_and_normalisation_are_in_the_graph(
     assert (description["pooling"], description["normalise"]) == (pooling, normalise)
 
 
-def test_cls_and_mean_differ(tiny_encoder: Path, tmp_path: Path) -> None:
-    for pooling in ("mean", "cls"):
+def test_the_poolings_differ(tiny_encoder: Path, tmp_path: Path) -> None:
+    poolings: tuple[Any, ...] = ("mean", "cls", "last")
+    for pooling in poolings:
         export_onnx(load(tiny_encoder, pooling=pooling), tmp_path / pooling, normalise=True, max_tokens=64)
-    mean, cls = (Encoder(tmp_path / pooling).encode(TEXTS) for pooling in ("mean", "cls"))
-    assert cosines(mean, cls).max() < 0.99
+    mean, cls, last = (Encoder(tmp_path / pooling).encode(TEXTS) for pooling in poolings)
+    assert max(cosines(mean, cls).max(), cosines(mean, last).max(), cosines(cls, last).max()) < 0.99
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_xlnet_alone_and_in_batches_of_every_length(
+    tiny_xlnet: Path, tmp_path: Path, pooling: Any, runtime: Any
+) -> None:
+    """Its tokenizer pads left, the runtime right: its positions are relative, so that neither changes anything."""
+    pytest.importorskip(runtime)
+    texts = [*TEXTS, "", *(" ".join(["the dog"] * n) for n in range(1, 30))]
+    export_onnx(load(tiny_xlnet, pooling=pooling), tmp_path, normalise=False, max_tokens=50)
+    with torch.no_grad(), quiet():
+        network, tokenizer = XLNetModel.from_pretrained(tiny_xlnet).eval(), AutoTokenizer.from_pretrained(tiny_xlnet)
+        feeds = [tokenizer(text, truncation=True, max_length=50, return_tensors="pt") for text in texts]
+        states = [network(**feed).last_hidden_state[0] for feed in feeds]
+    expected = np.stack([(state[-1] if pooling == "last" else state.mean(0)).numpy() for state in states])
+    assert {len(state) for state in states} >= {2, 3, 6, 30, 50}
+    for token_budget in (1, 64, 100_000):
+        encoder = Encoder(tmp_path, threads=1, token_budget=token_budget, runtime=runtime)
+        np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-5)
+    assert (encoder.max_tokens, encoder.truncated) == (50, 6)
+
+
+def test_a_folders_own_last_token_pooling_is_kept(tiny_encoder: Path, tmp_path: Path) -> None:
+    model = load(tiny_encoder)
+    model[1] = Pooling(32, "lasttoken")
+    with quiet():
+        model.save(str(tmp_path / "saved"), create_model_card=False)
+    export_onnx(load(tmp_path / "saved"), tmp_path / "onnx", normalise=False, max_tokens=64)
+    np.testing.assert_allclose(Encoder(tmp_path / "onnx").encode(TEXTS), embed(model, TEXTS), atol=1e-5)
+    assert json.loads((tmp_path / "onnx" / "encoder.json").read_text())["pooling"] == "last"
 
 
 def test_the_flag_and_not_the_models_last_module_decides_normalisation(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -215,7 +248,7 @@ def test_what_cannot_be_exported_is_named(tiny_encoder: Path, tmp_path: Path, mo
     model.append(torch.nn.Identity())
     with pytest.raises(EncoderError, match="module Identity"):
         export_onnx(model, tmp_path / "identity", normalise=True, max_tokens=64)
-    monkeypatch.setattr(export, "_LARGEST", 1000)
+    monkeypatch.setattr(graph, "_LARGEST", 1000)
     with pytest.raises(EncoderError, match="choose a smaller encoder"):
         export_onnx(load(tiny_encoder), tmp_path / "large", normalise=True, max_tokens=64)
     assert not list(tmp_path.iterdir())
@@ -233,6 +266,25 @@ def test_a_decision_that_a_trace_would_bake_in_is_found(tiny_encoder: Path, tmp_
     model[1] = Fickle(32, "mean")
     with pytest.raises(EncoderError, match="differs from torch's"):
         export_onnx(model, tmp_path, normalise=False, max_tokens=64)
+
+
+@pytest.mark.parametrize("kind", ["untraceable", "one width"])
+def test_what_the_exporter_or_the_runtime_cannot_do_is_told_in_a_line(
+    tiny_encoder: Path, tmp_path: Path, kind: str
+) -> None:
+    class Rigid(Pooling):
+        def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+            states = features["token_embeddings"]
+            if kind == "untraceable" and torch.jit.is_tracing():
+                raise RuntimeError("only\neagerly")
+            features["token_embeddings"] = states * torch.ones(1, int(states.shape[1]), 1)  # a constant of the trace
+            return super().forward(features, **kwargs)
+
+    model = load(tiny_encoder)
+    model[1] = Rigid(32, "mean")
+    with pytest.raises(EncoderError, match=r"\(BertModel\) cannot be exported \(.*choose another encoder") as caught:
+        export_onnx(model, tmp_path, normalise=False, max_tokens=64)
+    assert "\n" not in str(caught.value)
 
 
 def test_nothing_reaches_the_screen(

@@ -74,7 +74,7 @@ def fit(folder: Path, work: Path, schedule: Schedule = SCHEDULE, **more: Any) ->
     model = load(folder)
     texts, targets = questions(40)
     given: dict[str, Any] = {"task": "single", "seed": 0, "progress": Progress(), **more}
-    return model, fine_tune(model, texts, targets, schedule=schedule, work=work, **given)
+    return model, fine_tune(model, texts, targets, schedule=schedule, work=work, **given).history
 
 
 def gap(model: SentenceTransformer, texts: list[str], targets: NDArray[np.float32]) -> float:
@@ -292,7 +292,7 @@ def test_several_labels_a_text(tiny_encoder: Path, tmp_path: Path) -> None:
     history = fine_tune(
         model, texts[:60], targets[:60], task="multi", schedule=replace(SCHEDULE, epochs=6, contrastive=0.2),
         dev_texts=texts[60:], dev_targets=targets[60:], seed=0, work=tmp_path, progress=Progress(),
-    )  # fmt: skip
+    ).history  # fmt: skip
     best = history.epochs[history.best_epoch - 1].dev_score
     assert best is not None and best > 0.9
 
@@ -344,7 +344,7 @@ def test_of_epochs_that_dev_rows_cannot_tell_apart_the_later_is_kept(tmp_path: P
     loss = _Loss()
     watch = Watch(
         loss, lambda: next(scores), Checkpoints(tmp_path / "work", "x"), Progress(),
-        dev_rows=100, steps_an_epoch=1, patience=2, stop_after=0, checkpoint_seconds=1e9,
+        dev_rows=100, steps_an_epoch=1, patience=2, slack=1.0, stop_after=0, checkpoint_seconds=1e9,
     )  # fmt: skip
     control, stopped = TrainerControl(), []
     for _ in range(5):

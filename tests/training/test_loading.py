@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, StaticEmbedding
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from likewise.errors import EncoderError
-from likewise.training.loading import load, quiet, token_limit
+from likewise.training.loading import load, quiet, summary_pooling, token_limit
 
 
 @pytest.fixture()
@@ -49,12 +51,37 @@ def test_auto_keeps_the_folders_pooling_and_a_choice_replaces_it(folder: Path, t
     assert pooling_of(load(with_cls)) == "cls"
     assert pooling_of(load(with_cls, pooling="mean")) == "mean"
     assert len(load(with_cls, pooling="mean")) == 2
+    with_last = saved(load(folder, pooling="last"), tmp_path / "last")
+    assert pooling_of(load(with_last)) == "lasttoken"
+    assert pooling_of(load(with_last, pooling="mean")) == "mean"
 
 
 def test_a_plain_transformers_folder_pools_by_the_mean(folder: Path) -> None:
     plain = make_plain(folder)
     assert pooling_of(load(plain)) == "mean"
     assert pooling_of(load(plain, pooling="cls")) == "cls"
+    assert pooling_of(load(plain, pooling="last")) == "lasttoken"
+
+
+def test_the_summary_token_is_where_the_tokenizer_puts_it(folder: Path, tiny_xlnet: Path) -> None:
+    assert summary_pooling(make_plain(folder)) == "cls"
+    assert summary_pooling(tiny_xlnet) == "last"
+
+
+def test_a_tokenizer_without_a_summary_token_is_named(folder: Path) -> None:
+    backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]").save_pretrained(folder)
+    with pytest.raises(EncoderError, match=r"no classification token first or last; choose pooling 'mean', or 'last'"):
+        summary_pooling(folder)
+
+
+def test_a_folder_without_a_tokenizer_has_no_summary_token(folder: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(EncoderError, match=r"no tokenizer in .*tokenizer\.json"):
+        summary_pooling(folder)
+    with pytest.raises(EncoderError, match="no tokenizer folder at"):
+        summary_pooling(tmp_path / "nothing")
 
 
 def test_closing_normalisation_is_taken_off(folder: Path, tmp_path: Path) -> None:
@@ -100,6 +127,21 @@ def test_the_limit_is_the_least_of_tokenizer_and_positions(folder: Path) -> None
         assert token_limit(model) == model.max_seq_length == expected
     model.max_seq_length = 9
     assert token_limit(model) == 9
+
+
+def test_relative_positions_set_no_limit_of_their_own(tiny_xlnet: Path, tmp_path: Path) -> None:
+    model = load(tiny_xlnet)
+    assert token_limit(model) > 1_000_000  # whoever calls has to set one
+    with quiet():
+        assert model.preprocess(["the dog " * 500])["input_ids"].shape == (1, 1002)
+    limited = Path(shutil.copytree(tiny_xlnet, tmp_path / "limited"))
+    tokenizer = json.loads((limited / "tokenizer_config.json").read_text())
+    (limited / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "model_max_length": 20}))
+    model = load(limited)
+    assert token_limit(model) == model.max_seq_length == 20
+    model.max_seq_length = -1  # what XLNet's config names
+    with pytest.raises(EncoderError, match="names no greatest length"):
+        token_limit(model)
 
 
 def test_lacking_weights_are_not_drawn_at_random(folder: Path) -> None:
@@ -150,6 +192,19 @@ def test_what_is_no_encoder_is_refused(folder: Path, spoil: str) -> None:
     with pytest.raises(EncoderError, match=str(folder)) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_would_run_code_are_refused(folder: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "marker"),)
+
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({**weights, "evil": Evil()}, folder / "pytorch_model.bin")
+    with pytest.raises(EncoderError, match=r"cannot read the encoder in .*Weights only load failed"):
+        load(folder)
+    assert not (tmp_path / "marker").exists()
 
 
 def test_an_encoder_without_token_embeddings_is_refused(tiny_encoder: Path, tmp_path: Path) -> None:

@@ -4,61 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from torch import Tensor, nn
+from torch import Tensor
 
 from likewise.errors import DataError, SettingError
+from likewise.training.loading import load
 from likewise.training.losses.alignment import ClassDrivenAlignment
 from likewise.training.losses.classification import Classification
 from likewise.training.losses.contrastive import SupervisedContrastive
 from likewise.training.losses.joint import Joint
 from likewise.training.losses.objective import Objective
-
-
-class Given(nn.Module):
-    """Stands where a model stands: its embeddings are given, and it counts how often it is asked for them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        self.calls += 1
-        return {"sentence_embedding": features["input"]}
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    def get_embedding_dimension(self) -> int:
-        return 3
-
-
-@st.composite
-def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
-    """Embeddings (n, 3) and labels, one a text or several."""
-    n = draw(st.integers(1, 9))
-    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
-    embeddings = torch.tensor(rng.normal(size=(n, 3)))
-    if draw(st.booleans()):
-        return embeddings, torch.tensor(rng.integers(0, 3, size=n))
-    return embeddings, torch.tensor((rng.random((n, 3)) < 0.4).astype(np.float32))
-
-
-def alike(labels: Tensor, i: int, j: int) -> bool:
-    if labels.ndim == 1:
-        return bool(labels[i] == labels[j])
-    return any(a > 0 and b > 0 for a, b in zip(labels[i].tolist(), labels[j].tolist(), strict=True))
-
-
-def cosine(a: Tensor, b: Tensor) -> float:
-    return float(a @ b / (a.norm() * b.norm()))
+from naive import Given, batches, cosine, shares, train
 
 
 def naive_alignment(embeddings: Tensor, labels: Tensor, weights: list[float]) -> float:
@@ -69,7 +30,7 @@ def naive_alignment(embeddings: Tensor, labels: Tensor, weights: list[float]) ->
             if i == j:
                 continue
             c = cosine(embeddings[i], embeddings[j])
-            if alike(labels, i, j):
+            if shares(labels, i, j):
                 positives.append((c - 1) ** 2)
             else:
                 negatives.append(c**2)
@@ -84,7 +45,7 @@ def naive_contrastive(embeddings: Tensor, labels: Tensor, temperature: float) ->
     for i in range(len(embeddings)):
         others = [j for j in range(len(embeddings)) if j != i]
         e = {j: math.exp(cosine(embeddings[i], embeddings[j]) / temperature) for j in others}
-        positives = [j for j in others if alike(labels, i, j)]
+        positives = [j for j in others if shares(labels, i, j)]
         if positives:
             each.append(-sum(math.log(e[j] / sum(e.values())) for j in positives) / len(positives))
     return sum(each) / len(each) if each else 0.0
@@ -265,33 +226,16 @@ def test_what_a_loss_refuses() -> None:
 
 
 @pytest.mark.parametrize("which", range(4), ids=["classification", "alignment", "contrastive", "joint"])
-def test_every_loss_trains_in_sentence_transformers_own_trainer(
-    tiny_encoder: Path, tmp_path: Path, which: int, capfd: Any
-) -> None:
-    from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-
-    from likewise.training.determinism import contained
-
-    with contained(0):
-        model = SentenceTransformer(str(tiny_encoder), device="cpu")
-        data = Dataset.from_dict({"text": ["good", "fine", "bad", "poor"] * 4, "label": [0, 0, 1, 1] * 4})
-        losses: list[Objective] = [
-            Classification(model, 2, "single"),
-            ClassDrivenAlignment(model),
-            SupervisedContrastive(model),
-        ]
-        losses.append(Joint(model, {str(at): (1.0, loss) for at, loss in enumerate(losses)}))
-        loss = losses[which]
-        before = [p.detach().clone() for p in loss.parameters()]
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=str(tmp_path), max_steps=2, learning_rate=0.01, report_to="none", disable_tqdm=True,
-            save_strategy="no", use_cpu=True, dataloader_pin_memory=False,
-        )  # fmt: skip
-        SentenceTransformerTrainer(model=model, args=arguments, train_dataset=data, loss=loss).train()
-        moved = sum(not torch.equal(a, b) for a, b in zip(before, loss.parameters(), strict=True))
+def test_every_loss_trains_in_sentence_transformers_own_trainer(tiny_encoder: Path, tmp_path: Path, which: int) -> None:
+    model = load(tiny_encoder)
+    losses: list[Objective] = [
+        Classification(model, 2, "single"),
+        ClassDrivenAlignment(model),
+        SupervisedContrastive(model),
+    ]
+    losses.append(Joint(model, {str(at): (1.0, loss) for at, loss in enumerate(losses)}))
+    loss = losses[which]
+    before = [p.detach().clone() for p in loss.parameters()]
+    train(loss, {"text": ["good", "fine", "bad", "poor"] * 4, "label": [0, 0, 1, 1] * 4}, tmp_path, max_steps=2)
+    moved = sum(not torch.equal(a, b) for a, b in zip(before, loss.parameters(), strict=True))
     assert moved > len(before) / 2

@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 
 from likewise.errors import DataError
 from likewise.training.sampling import ClassAwareBatchSampler
+from naive import one_label, several_labels, shares
 
 
 def sampler(labels: Any, lengths: Any, batch_size: int, **more: Any) -> ClassAwareBatchSampler:
     data = Dataset.from_dict({"text": ["x"] * len(labels), "label": labels})
     return ClassAwareBatchSampler(data, batch_size, lengths=lengths, **more)
-
-
-def shares(labels: NDArray[Any], i: int, j: int) -> bool:
-    return bool(labels[i] == labels[j]) if labels.ndim == 1 else bool((labels[i] * labels[j]).any())
 
 
 def without_company(labels: NDArray[Any], batches: list[list[int]]) -> list[int]:
@@ -35,22 +32,6 @@ def without_company(labels: NDArray[Any], batches: list[list[int]]) -> list[int]
         if not any(shares(labels, i, j) for j in batch if j != i)
         and any(shares(labels, i, j) for j in range(len(labels)) if j != i)
     ]
-
-
-@st.composite
-def one_label(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any]]:
-    sizes = draw(st.lists(st.integers(1, 30), min_size=1, max_size=12))
-    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
-    labels = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    return labels, rng.integers(3, 129, size=len(labels))
-
-
-@st.composite
-def several_labels(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any]]:
-    n, n_labels = draw(st.integers(1, 60)), draw(st.integers(2, 12))
-    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
-    share = draw(st.sampled_from([0.02, 0.1, 0.3]))
-    return (rng.random((n, n_labels)) < share).astype(np.float32), rng.integers(3, 129, size=n)
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,9 +1,11 @@
-"""Commands that make a model, and those that show how: fit, recipes, demo."""
+"""Commands that make a model, and those that show how: fit, wrap, recipes, demo."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -130,12 +132,81 @@ def fit(
     render_fit(stdout(), summary)
 
 
+@click.command(cls=Command, short_help="Give a trained classifier neighbours to cite.")
+@model_argument
+@click.option(
+    "--classifier",
+    required=True,
+    metavar="FOLDER",
+    help="A transformers sequence-classification folder: BERT, RoBERTa, XLNet and others.",
+)
+@click.option("--data", required=True, metavar="DATA", help="The labelled texts that its answers shall cite.")
+@click.option(
+    "--dev",
+    metavar="DATA",
+    help="Rows that choose the settings, best such as the classifier has not seen. [default: a part of DATA]",
+)
+@column_options(ref=True)
+@settings_options("seed", "max_tokens", "measure", "holdout", "storage", *_ANSWERING)
+@json_option
+def wrap(
+    model: str,
+    classifier: str,
+    data: str,
+    dev: str | None,
+    text_column: str,
+    label_column: str | None,
+    ref_column: str | None,
+    separator: str,
+    rejects: str | None,
+    as_json: bool,
+) -> None:
+    """Make MODEL, a new directory, of a classifier that was trained elsewhere and of labelled texts.
+
+    Nothing is trained: its last layer answers as before, the texts nearest to what goes into that layer are cited and
+    blended in (KNN-EC), and can be taught, corrected and forgotten as with any other model.
+    """
+    from likewise.data import read_examples
+
+    chosen, target = settings(), Path(os.path.abspath(model))
+    _refuse_taken(target)
+    columns = columns_from(text_column, label_column, ref_column, separator)
+    examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
+    tell_rejected(examples.rejected, rejects)
+    held = None
+    if dev is not None:
+        rows = read_examples(dev, columns, limit=chosen.max_text)
+        held = (rows.texts, rows.labels)
+    with _naming(data):
+        from likewise.fitting import wrap as wrap_classifier
+
+        wrapped = wrap_classifier(
+            classifier, examples.texts, examples.labels, refs=examples.refs, dev=held, settings=chosen,
+            source=examples.source, progress=progress(),
+        )  # fmt: skip
+    with wrapped:
+        wrapped.save(target)
+        summary = _summary(wrapped, model, examples)
+    if as_json:
+        print_json(summary)
+        return
+    from likewise.rendering import render_fit, stdout
+
+    render_fit(stdout(), summary)
+
+
 def _fit(data: str, examples: Dataset, **arguments: Any) -> Model:
-    """The fit; its complaints about texts or labels name the file."""
     from likewise.fitting import fit as fit_model
 
-    try:
+    with _naming(data):
         return fit_model(examples.texts, examples.labels, refs=examples.refs, source=examples.source, **arguments)
+
+
+@contextlib.contextmanager
+def _naming(data: str) -> Iterator[None]:
+    """Complaints about texts or labels name the file."""
+    try:
+        yield
     except (DataError, LabelError) as error:
         raise type(error)(f"{data}: {error}") from error
 

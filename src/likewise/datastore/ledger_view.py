@@ -36,6 +36,13 @@ class LedgerView:
         """Whether the model directory names another generation, or another datastore, since a revision."""
         return self._store.read(lambda connection: reading.happened(connection, ("refitted", "moved"), after))
 
+    def labels_before_renaming(self, revision: int) -> dict[int, tuple[str, ...]]:
+        """The labels that examples had at a revision, by id; empty where labels were never renamed, merged or
+        reverted, so that they have the same names still."""
+        if not self._store.read(lambda connection: reading.happened(connection, ("renamed", "merged", "reverted"), 0)):
+            return {}
+        return {delta.example_id: delta.labels for delta in self.changes(0, revision)[1] if delta.labels is not None}
+
     def moved(self) -> str | None:
         """The place that the datastore was moved to, None where it was not."""
         return self._store.read(reading.moved)

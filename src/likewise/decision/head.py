@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,16 @@ class HeadSettings:
     temperature: float = 1.0
     maps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     pooled_map: tuple[float, float] = (1.0, 0.0)
+
+
+class Head(Protocol):
+    """What gives labels probabilities, of itself."""
+
+    @property
+    def labels(self) -> list[str]: ...
+
+    def probabilities(self, embeddings: NDArray[np.float32]) -> Matrix:
+        """Shape (rows, labels)."""
 
 
 @dataclass(frozen=True, eq=False)

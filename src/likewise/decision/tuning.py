@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from likewise.decision.blend import blend
-from likewise.decision.head import HeadSettings, log_odds, make_head, sigmoid, softmax
+from likewise.decision.grid import OURS, Grid
+from likewise.decision.head import Head, HeadSettings, log_odds, make_head, sigmoid, softmax
 from likewise.decision.measures import OBJECTIVES, Decisions, count_columns
 from likewise.decision.statistics import Statistics
 from likewise.decision.thresholds import Sweep, fit_maps, label_thresholds
@@ -41,15 +42,12 @@ Search = Callable[[Embeddings, Embeddings, int], tuple[NDArray[np.float64], NDAr
 """(keys, queries, k) -> distances and row numbers of each query's k nearest keys, nearest first."""
 
 SLACK = 1.0
-DIMENSIONS: tuple[int | None, ...] = (None, 8, 16, 32, 64, 128, 256)
 HEAD_DIMENSIONS: tuple[int | None, ...] = (None, 10**6)  # all: the leading ones know the old classes, not new ones
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9, 0.97)
 PRIORS = (0.0, 0.5, 1.0)
-KS = (5, 10, 20, 40, 80, 160)
 COPY_SHARES = (0.5, 0.8, 0.95)
 """Votes are as sharp as this: a text's own copy, once taught, has at least half of the vote against k - 1 others at
 the distance that neighbours usually have. A majority vote would drown a correction in the texts around it."""
-LAMBDAS = tuple(float(share) for share in np.linspace(0.0, 1.0, 11))
 USUAL_LAMBDA = 0.3
 USUAL_SHRINKAGE = 0.3
 ROWS_A_DIMENSION = 2
@@ -62,12 +60,16 @@ FLOOR = 1e-6  # a probability below this counts as this in a likelihood
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Rows that vote and make the head, and rows held out: embeddings (rows, d) and label sets of each."""
+    """Rows that vote and make the head, and rows held out: embeddings (rows, d) and label sets of each.
+
+    `head` is one that was trained with the encoder and takes the place of the closed-form one.
+    """
 
     embeddings: Embeddings
     label_sets: LabelSets
     held_embeddings: Embeddings
     held_label_sets: LabelSets
+    head: Head | None = None
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,8 @@ def unusual_lambda(share: float) -> float:
     return round(abs(share - USUAL_LAMBDA), 6)  # 0.2 and 0.4 are equally far
 
 
-def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) -> Tuned:
-    """The settings that serve the held-out rows of these folds best; see the module's text for how."""
+def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search, grid: Grid = OURS) -> Tuned:
+    """The settings of the grid that serve the held-out rows of these folds best; see the module's text for how."""
     problem = _Problem(folds, task, measure)
     whitenings = [fit_whitening(fold.embeddings) for fold in folds]
     shrinkage = usual_shrinkage(*min(fold.embeddings.shape for fold in folds))
@@ -153,11 +155,16 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search) ->
         lambda head: head.probabilities,
         lambda head: unusual_head(head.settings, shrinkage),
     )
-    voting = problem.choose(
-        list(_votes(problem, whitenings, search)), _Vote.probabilities, lambda vote: unusual_keys(vote.dimensions)
-    )
-    voted = voting.probabilities()
-    lambda_ = problem.choose(LAMBDAS, lambda share: blend(voted, head.probabilities, share, task), unusual_lambda)
+    votes = list(_votes(problem, whitenings, search, grid))
+    if grid.jointly:
+        voting, lambda_ = problem.best_blend(votes, head, grid.lambdas)
+        voted = voting.probabilities()
+    else:
+        voting = problem.choose(votes, _Vote.probabilities, lambda vote: unusual_keys(vote.dimensions))
+        voted = voting.probabilities()
+        lambda_ = problem.choose(
+            grid.lambdas, lambda share: blend(voted, head.probabilities, share, task), unusual_lambda
+        )
     probabilities = blend(voted, head.probabilities, lambda_, task)
     tuned = Tuned(voting.dimensions, voting.k, voting.temperature, lambda_, head.settings, measure=measure)
     if task == "multi":
@@ -175,7 +182,9 @@ def scores(
     to_key = whitening.first(tuned.dimensions)
     heads, found = [], []
     for fold in folds:
-        head = make_head(Statistics.of(fold.embeddings, fold.label_sets), whitening, tuned.head, task)
+        head: Head = fold.head or make_head(
+            Statistics.of(fold.embeddings, fold.label_sets), whitening, tuned.head, task
+        )
         heads.append((head.labels, head.probabilities(fold.held_embeddings)))
         codes, membership = _coded(problem, fold.label_sets)
         k = min(tuned.k, len(fold.embeddings))
@@ -247,9 +256,29 @@ class _Problem:
         usual = [candidate for candidate in near if unusual(candidate) == least]
         return max(usual, key=lambda candidate: self.likelihood(probabilities(candidate)))
 
+    def best_blend(self, votes: Sequence[_Vote], head: _Head, lambdas: Sequence[float]) -> tuple[_Vote, float]:
+        """The vote and the lambda whose blend has the best measure; of equals the likeliest, then the first."""
+        best: tuple[float, float] | None = None
+        for voting in votes:
+            voted = voting.probabilities()
+            for share in lambdas:
+                mixed = blend(voted, head.probabilities, share, self.task)
+                found = (self.score(mixed), self.likelihood(mixed))
+                if best is None or found > best:
+                    best, chosen = found, (voting, share)
+        return chosen
+
 
 def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
-    """Every head: place, shrinkage and prior by grid; temperature or logistic maps by likelihood."""
+    """Every head: place, shrinkage and prior by grid; temperature or logistic maps by likelihood.
+
+    Where the folds bring heads that were trained, those and no other.
+    """
+    trained = [(fold.head, fold.held_embeddings) for fold in problem.folds if fold.head is not None]
+    if trained:
+        tables = [(head.labels, head.probabilities(embeddings)) for head, embeddings in trained]
+        yield _Head(HeadSettings(), problem.held(tables, missing=0.0))
+        return
     statistics = [Statistics.of(fold.embeddings, fold.label_sets) for fold in problem.folds]
     widest = min(whitening.dimension for whitening in whitenings)
     places = sorted({None if n is None else min(n, widest) for n in HEAD_DIMENSIONS}, key=lambda n: n or 0)
@@ -285,13 +314,14 @@ def _mapped(problem: _Problem, settings: HeadSettings, logits: Matrix, odds: Mat
     return _Head(replace(settings, maps=named, pooled_map=pooled), sigmoid(calibrated))
 
 
-def _votes(problem: _Problem, whitenings: list[Whitening], search: Search) -> Iterator[_Vote]:
+def _votes(problem: _Problem, whitenings: list[Whitening], search: Search, grid: Grid) -> Iterator[_Vote]:
     """Every vote: from one search per number of dimensions, each k and each temperature."""
     smallest = min(len(fold.embeddings) for fold in problem.folds)
-    ks = sorted({min(k, smallest) for k in KS})
+    ks = sorted({min(k, smallest) for k in grid.ks})
     widest = min(whitening.dimension for whitening in whitenings)
     coded = [_coded(problem, fold.label_sets) for fold in problem.folds]
-    for dimensions in [n for n in DIMENSIONS if n is None or n <= min(widest, smallest // ROWS_A_DIMENSION)]:
+    most = min(widest, smallest // ROWS_A_DIMENSION)
+    for dimensions in [n for n in grid.dimensions if n is None or n <= most] or [None]:
         found = []
         for fold, whitening, (codes, membership) in zip(problem.folds, whitenings, coded, strict=True):
             to_key = no_whitening(len(whitening.mean)) if dimensions is None else whitening.first(dimensions)
@@ -299,8 +329,9 @@ def _votes(problem: _Problem, whitenings: list[Whitening], search: Search) -> It
             found.append(_Nearest(distances, codes[rows], membership))
         for k in ks:
             typical = float(np.median(np.concatenate([n.distances[:, :k] for n in found])))
-            for share in COPY_SHARES:
-                yield _Vote(dimensions, k, copy_temperature(typical, k, share), found)
+            sharp = tuple(copy_temperature(typical, k, share) for share in COPY_SHARES)
+            for temperature in grid.temperatures or sharp:
+                yield _Vote(dimensions, k, temperature, found)
 
 
 def copy_temperature(distance: float, k: int, share: float) -> float:

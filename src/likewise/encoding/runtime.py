@@ -1,6 +1,6 @@
 """Texts -> embeddings, without torch: tokenizers and ONNX Runtime, or OpenVINO where that extra is installed.
 
-An encoder folder holds model.onnx, tokenizer.json and encoder.json; `likewise.training.export` writes it.
+An encoder folder holds model.onnx, tokenizer.json and encoder.json; `likewise.training.graph` writes it.
 Both runtimes report their use to their makers unless told not to; here they are told before they are loaded.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from transformers import PrinterCallback
 
-from likewise.decision.measures import macro_f1
-from likewise.decision.thresholds import common_threshold
 from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
 from likewise.training.checkpoints import Checkpoints, digest, put_weights, step_of, weights_of
@@ -26,19 +24,33 @@ from likewise.training.determinism import contained, native_bfloat16
 from likewise.training.losses.alignment import ClassDrivenAlignment
 from likewise.training.losses.classification import Classification
 from likewise.training.losses.contrastive import SupervisedContrastive
+from likewise.training.losses.contrastive_pairs import ContrastivePairs
+from likewise.training.losses.cosine_pairs import CosinePairs
 from likewise.training.losses.joint import Joint
 from likewise.training.losses.objective import Objective
+from likewise.training.losses.triplet import TripletRanking
+from likewise.training.pair_sampling import PairBatchSampler
 from likewise.training.sampling import ClassAwareBatchSampler
 from likewise.training.schedule import Schedule
+from likewise.training.scoring import Targets, classifier_score, pair_score
 from likewise.training.trainer import EncoderTrainer, Epoch, History, Watch
 from likewise.types import Task
 
-__all__ = ["Epoch", "History", "fine_tune", "objective"]
-
-Targets = NDArray[np.float32]
+__all__ = ["Epoch", "History", "Trained", "fine_tune", "objective"]
 
 CLASSIFIER = "classifier"
-DEV_BATCH = 64  # texts encoded at once when the dev texts are scored
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a fit of the encoder brought: its history, and the classifier that it taught, if any.
+
+    `weights` (d, L) and `bias` (L,), float64, for embeddings that are not normalised.
+    """
+
+    history: History
+    weights: NDArray[np.float64] | None = None
+    bias: NDArray[np.float64] | None = None
 
 
 def fine_tune(
@@ -55,14 +67,13 @@ def fine_tune(
     progress: Progress,
     checkpoint_seconds: float = 30.0,
     stop_after: int = 0,
-) -> History:
-    """Train `model` in place on texts (n,) and their multi-hot targets (n, L); the epochs' history is returned.
+) -> Trained:
+    """Train `model` in place on texts (n,) and their multi-hot targets (n, L).
 
-    With dev texts, each epoch ends with the classifier's macro-F1 on them (with several labels a text, at the one
-    threshold that serves best). The weights of the last epoch whose score cannot be told from the best (within a
-    standard error) are kept, and training stops after `schedule.patience` epochs below that. Without dev texts the
-    last epoch's weights are kept; `stop_after` says which is the last, as if the others followed (0: all are
-    trained).
+    With dev texts, each epoch ends with their score (`schedule.select`). The weights of the last epoch whose score
+    cannot be told from the best (within `schedule.slack` standard errors) are kept, and training stops after
+    `schedule.patience` epochs below that. Without dev texts the last epoch's weights are kept; `stop_after` says
+    which is the last, as if the others followed (0: all are trained).
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
@@ -82,22 +93,32 @@ def fine_tune(
         dev = _Rows(dev_texts, dev_targets)
         dev.check(task, targets.shape[-1])
     device, attributes = model.device, set(model.__dict__)
+    model.requires_grad_(not schedule.frozen)
     with contained(seed):
         checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed, stop_after))
+        loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None)
         if finished := checkpoints.finished():
-            put_weights(finished[0], weights_of(model))
-            return History.read(finished[1])
+            put_weights(finished[0], weights_of(loss))
+            return _trained(loss, schedule, History.read(finished[1]))
         try:
             history = _train(
-                model, train, dev, task, schedule, seed, checkpoints, checkpoint_seconds, stop_after, progress
+                model, loss, train, dev, task, schedule, seed, checkpoints, checkpoint_seconds, stop_after, progress
             )
         except SettingError:  # diverged: going on from a checkpoint would end the same
             checkpoints.remove()
             raise
         finally:
             _leave(model, device, attributes)
-        checkpoints.finish(weights_of(model), asdict(history))
-    return history
+        checkpoints.finish(weights_of(loss), asdict(history))
+    return _trained(loss, schedule, history)
+
+
+def _trained(loss: Joint, schedule: Schedule, history: History) -> Trained:
+    if not schedule.cross_entropy:
+        return Trained(history)
+    layer = _classifier(loss)
+    weights, bias = (part.detach().cpu().double().numpy() for part in (layer.weight, layer.bias))
+    return Trained(history, weights.T.copy(), bias.copy())
 
 
 @dataclass(frozen=True)
@@ -122,6 +143,7 @@ class _Rows:
 
 def _train(
     model: SentenceTransformer,
+    loss: Joint,
     train: _Rows,
     dev: _Rows | None,
     task: Task,
@@ -133,20 +155,22 @@ def _train(
     progress: Progress,
 ) -> History:
     """Run the trainer, from the last checkpoint if there is one, and put the best weights back."""
-    loss = objective(model, train.targets.shape[1], task, schedule, scored=dev is not None)
     labels = train.targets.argmax(axis=1) if task == "single" else train.targets
     data = Dataset.from_dict({"text": list(train.texts), "label": labels.tolist()})
+    sampling: Any = PairBatchSampler if schedule.pairs else ClassAwareBatchSampler
+    size = schedule.batch_size // 2 if schedule.pairs else schedule.batch_size
     lengths = token_counts(model, train.texts)
-    a_pass = len(ClassAwareBatchSampler(data, schedule.batch_size, lengths=lengths))
+    a_pass = len(sampling(data, size, lengths=lengths))
     epochs, passes = schedule.course(a_pass)
     watch = Watch(
         loss,
-        None if dev is None else partial(dev_score, model, _classifier(loss), dev.texts, dev.targets, task),
+        None if dev is None else _scorer(model, loss, dev, task, schedule, seed),
         checkpoints,
         progress,
         dev_rows=len(dev.texts) if dev else 0,
         steps_an_epoch=a_pass * passes,
         patience=schedule.patience,
+        slack=schedule.slack,
         stop_after=stop_after,
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -154,8 +178,8 @@ def _train(
     if checkpoint is not None:
         watch.resume(checkpoint)
         progress.tell(f"Training goes on after step {step_of(checkpoint)}, where it was interrupted.")
-    sampler = partial(ClassAwareBatchSampler, lengths=lengths, passes=passes)
-    arguments = _arguments(schedule, epochs, seed, checkpoints.folder, sampler)
+    sampler = partial(sampling, lengths=lengths, passes=passes)
+    arguments = _arguments(schedule, size, epochs, seed, checkpoints.folder, sampler)
     if CLASSIFIER in loss.parts:
         arguments.learning_rate_mapping = {rf"\.{CLASSIFIER}\.{CLASSIFIER}\.": schedule.head_learning_rate}
     trainer = EncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[watch])
@@ -165,10 +189,19 @@ def _train(
     return watch.history()
 
 
+def _scorer(
+    model: SentenceTransformer, loss: Joint, dev: _Rows, task: Task, schedule: Schedule, seed: int
+) -> Callable[[], float]:
+    """What scores the dev texts, as the schedule says."""
+    if schedule.select == "spearman":
+        return partial(pair_score, model, dev.texts, dev.targets, seed)
+    return partial(classifier_score, model, _classifier(loss), dev.texts, dev.targets, task, schedule.select)
+
+
 def objective(model: SentenceTransformer, n_labels: int, task: Task, schedule: Schedule, *, scored: bool) -> Joint:
     """The schedule's weighted objectives. Where `scored`, a classifier is among them even if it teaches nothing."""
     parts: dict[str, tuple[float, Objective]] = {}
-    if schedule.cross_entropy or scored:
+    if schedule.cross_entropy or (scored and schedule.select != "spearman"):
         teaches = schedule.cross_entropy > 0
         classification = Classification(
             model, n_labels, task, schedule.dropout, schedule.label_smoothing, detached=not teaches
@@ -176,6 +209,12 @@ def objective(model: SentenceTransformer, n_labels: int, task: Task, schedule: S
         parts[CLASSIFIER] = (schedule.cross_entropy if teaches else 1.0, classification)
     if schedule.alignment:
         parts["alignment"] = (schedule.alignment, ClassDrivenAlignment(model))
+    if schedule.cosine_pairs:
+        parts["cosine_pairs"] = (schedule.cosine_pairs, CosinePairs(model))
+    if schedule.contrastive_pairs:
+        parts["contrastive_pairs"] = (schedule.contrastive_pairs, ContrastivePairs(model))
+    if schedule.triplet:
+        parts["triplet"] = (schedule.triplet, TripletRanking(model))
     if schedule.contrastive:
         parts["contrastive"] = (schedule.contrastive, SupervisedContrastive(model, schedule.temperature))
     return Joint(model, parts)
@@ -188,14 +227,17 @@ def _classifier(loss: Joint) -> torch.nn.Linear:
 
 
 def _arguments(
-    schedule: Schedule, epochs: int, seed: int, folder: Path, sampler: Any
+    schedule: Schedule, size: int, epochs: int, seed: int, folder: Path, sampler: Any
 ) -> SentenceTransformerTrainingArguments:
-    """The trainer's arguments: nothing logged, evaluated or saved but what `Watch` asks for."""
+    """The trainer's arguments, for batches of `size` (texts, or pairs of them).
+
+    Nothing is logged, evaluated or saved but what `Watch` asks for.
+    """
     on_gpu = torch.cuda.is_available()
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
-        per_device_train_batch_size=schedule.batch_size,
+        per_device_train_batch_size=size,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=schedule.warmup,
@@ -222,6 +264,7 @@ def _leave(model: SentenceTransformer, device: torch.device, attributes: set[str
     # Mixed precision wraps the forward method, in the instance, and a mark would keep the next fit from doing so.
     for added in set(model.__dict__) - attributes:
         delattr(model, added)
+    model.requires_grad_(True)
     model.zero_grad(set_to_none=True)
     model.to(device)
     model.eval()
@@ -235,26 +278,6 @@ def token_counts(model: SentenceTransformer, texts: Sequence[str], chunk: int = 
         mask = model.preprocess(part).get("attention_mask")
         counts.append(np.array([len(text) for text in part]) if mask is None else mask.sum(dim=1).cpu().numpy())
     return np.concatenate(counts).astype(np.int64)
-
-
-def dev_score(
-    model: SentenceTransformer, classifier: torch.nn.Linear, texts: Sequence[str], targets: Targets, task: Task
-) -> float:
-    """The classifier's macro-F1 on texts; with several labels a text, at the one threshold that serves best."""
-    model.eval()
-    logits = np.empty(targets.shape, dtype=np.float64)
-    order = np.argsort([-len(text) for text in texts], kind="stable")
-    with torch.no_grad():
-        for start in range(0, len(order), DEV_BATCH):
-            rows = order[start : start + DEV_BATCH]
-            features = model.preprocess([texts[row] for row in rows])
-            features = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
-            logits[rows] = classifier(model(features)["sentence_embedding"].float()).cpu().numpy()
-    truth = targets > 0
-    if task == "single":
-        return macro_f1(truth, logits == logits.max(axis=1, keepdims=True))
-    probabilities = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    return macro_f1(truth, probabilities >= common_threshold(truth, probabilities, "macro_f1"))
 
 
 def _identity(

@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
 import torch
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import nn
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from likewise.errors import EncoderError
@@ -23,30 +23,23 @@ from likewise.types import Pooling as PoolingChoice
 _TALKATIVE = ("transformers", "sentence_transformers", "huggingface_hub", "torch.onnx")
 _MISSING = re.compile(r"^(?P<weight>[\w.{}, ]+?)\s*\|\s*(?:MISSING|MISMATCH)\b", re.MULTILINE)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FOLDER = "a sentence-transformers or transformers folder"
+
+POOLING_MODES: dict[str, Literal["mean", "cls", "lasttoken"]] = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
+"""The poolings that can be chosen, and sentence-transformers' names for them."""
 
 
 def load(folder: Path, *, pooling: PoolingChoice = "auto") -> SentenceTransformer:
     """Load a sentence-transformers folder, or a plain transformers folder, on the CPU in float32, without network.
 
-    `pooling` "auto" keeps the folder's own way, which is the mean where it has none; "mean" and "cls" replace it.
-    A closing Normalize module is taken off, since normalisation is the recipe's matter, and no prompt is put
-    before a text by default. The longest text the model takes never exceeds its position embeddings.
+    `pooling` "auto" keeps the folder's own way, which is the mean where it has none; "mean", "cls" and "last" (the last
+    attended token's state, for families whose summary token stands last) replace it. A closing Normalize module is
+    taken off, since normalisation is the recipe's matter, and no prompt is put before a text by default. The longest
+    text the model takes never exceeds its position embeddings.
     EncoderError when the folder cannot be read, lacks weights, or does not turn text into token embeddings.
     """
-    if not folder.is_dir():
-        raise EncoderError(f"no encoder folder at {folder}; expected a sentence-transformers or transformers folder")
-    try:
-        # Weights that a folder may lack (an unused pooler) are drawn at random: always the same ones, and
-        # without touching the caller's generator.
-        with quiet() as said, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, SafetensorError) as e:
-        reason = " ".join(str(e).split())[:300]
-        raise EncoderError(
-            f"cannot read the encoder in {folder} ({type(e).__name__}: {reason}); "
-            f"expected a sentence-transformers or transformers folder of this version's kind"
-        ) from e
+    with reading(folder, "encoder", _FOLDER) as said:
+        model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
     _check_complete(folder, said)
     _check_reads_text(folder, model)
     strip_normalisation(model)
@@ -58,6 +51,57 @@ def load(folder: Path, *, pooling: PoolingChoice = "auto") -> SentenceTransforme
     return model.eval()
 
 
+@contextmanager
+def reading(folder: Path, what: str, expected: str) -> Iterator[list[str]]:
+    """Read weights or a tokenizer from a folder inside this block; yields what the libraries log, as it comes.
+
+    Weights that a folder may lack (an unused pooler) are drawn at random: always the same ones, and without touching
+    the caller's generator. EncoderError when there is no such folder or the block fails; the line says that a `what`
+    was looked for and an `expected` folder would be one.
+    """
+    if not folder.is_dir():
+        raise EncoderError(f"no {what} folder at {folder}; expected {expected}")
+    try:
+        with quiet() as said, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield said
+    except Exception as error:  # what the libraries and pickle raise has nothing narrower in common
+        reason = " ".join(str(error).split())[:300]
+        raise EncoderError(
+            f"cannot read the {what} in {folder} ({type(error).__name__}: {reason}); "
+            f"expected {expected} of this version's kind"
+        ) from error
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a plain transformers folder, without network.
+
+    EncoderError when there is none: transformers itself would make an empty one, to which every word is unknown.
+    """
+    with reading(folder, "tokenizer", "a transformers folder"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    names = {"tokenizer.json", *type(tokenizer).vocab_files_names.values()}
+    if not any((folder / name).is_file() for name in names):
+        raise EncoderError(f"no tokenizer in {folder}; expected one of {', '.join(sorted(names))}: save it there too")
+    return tokenizer
+
+
+def summary_pooling(folder: Path) -> Literal["cls", "last"]:
+    """Which token of a plain transformers folder sums a text up: the first ("cls", as BERT's) or the last (XLNet's).
+
+    It is where the folder's tokenizer puts its classification token. EncoderError when it puts none at either end.
+    """
+    tokenizer = read_tokenizer(folder)
+    ids = tokenizer("a")["input_ids"]
+    ends = [ids[0], ids[-1]] if ids else []
+    if tokenizer.cls_token_id is None or tokenizer.cls_token_id not in ends:
+        raise EncoderError(
+            f"the tokenizer in {folder} puts no classification token first or last; choose pooling 'mean', or 'last' "
+            f"for a model that reads from left to right"
+        )
+    return "cls" if ids[0] == tokenizer.cls_token_id else "last"
+
+
 def strip_normalisation(model: SentenceTransformer) -> None:
     """Take closing Normalize modules off the model, in place."""
     while len(model) > 0 and isinstance(model[-1], Normalize):
@@ -67,19 +111,30 @@ def strip_normalisation(model: SentenceTransformer) -> None:
 def token_limit(model: SentenceTransformer) -> int:
     """The longest text, in tokens with the special ones, that the model takes.
 
-    The least of its own setting and its position embeddings. Models whose padding has a position (RoBERTa, MPNet)
-    number their tokens from behind it, so that many rows of the table are never reached.
+    The least of its own setting and its position embeddings. A model with relative positions (XLNet, T5) has none of
+    these; where its tokenizer sets no limit either, the limit is transformers' own sign for that, some 10^30, and the
+    caller's is what counts. EncoderError when nothing is set at all.
     """
-    limits = [int(model.max_seq_length)] if model.max_seq_length else []
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
-            limits.append(module.num_embeddings - skipped)
+    limits = [limit for limit in (model.max_seq_length, position_limit(model)) if limit is not None and limit > 0]
     if not limits:
         raise EncoderError(
             "the encoder names no greatest length; set `max_seq_length` in its sentence_bert_config.json"
         )
     return min(limits)
+
+
+def position_limit(network: nn.Module) -> int | None:
+    """How many tokens the position embeddings of a network reach; None where it has none.
+
+    Models whose padding has a position (RoBERTa, MPNet) number their tokens from behind it, so that many rows of the
+    table are never reached.
+    """
+    limits = []
+    for name, module in network.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - skipped)
+    return min(limits, default=None)
 
 
 @contextmanager
@@ -143,12 +198,14 @@ def _check_reads_text(folder: Path, model: SentenceTransformer) -> None:
 
 def _set_pooling(folder: Path, model: SentenceTransformer, pooling: PoolingChoice) -> None:
     found = [module for module in model if isinstance(module, Pooling)]
+    if pooling == "summary":
+        pooling = "auto" if (folder / "modules.json").is_file() else summary_pooling(folder)
     if pooling == "auto":
         if found:
             return
         pooling = "mean"
     width = cast(Transformer, model[0]).get_embedding_dimension()
-    replacement = Pooling(width, pooling)
+    replacement = Pooling(width, POOLING_MODES[pooling])
     if not found:
         model.insert(1, replacement)
     elif found[0].pooling_output_dimension != width and len(model) > 2:

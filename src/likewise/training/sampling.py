@@ -28,6 +28,15 @@ POOL = 16  # batches' worth of texts sorted by length together: larger pads less
 SPAN = 64  # at most so many texts of a class are sorted by length together when pairs are made
 
 
+def label_column(dataset: Dataset, valid: Sequence[str] | None = None) -> str:
+    """The dataset's label column: the first of the valid names that it has. Raises DataError where it has none."""
+    columns = dataset.column_names
+    label = next((name for name in valid or DEFAULT_LABEL_COLUMNS if name in columns), None)
+    if label is None:
+        raise DataError(f"found no label column among {columns}; batches by class need one, such as 'label'")
+    return label
+
+
 def rows_by_label(labels: NDArray[Any]) -> list[Rows]:
     """The rows that bear each label, rarest label first. `labels` is (n,), or (n, L) multi-hot."""
     if labels.ndim == 1:
@@ -129,12 +138,9 @@ class ClassAwareBatchSampler(DefaultBatchSampler):
         passes: int = 1,
     ) -> None:
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
-        columns = dataset.column_names
-        label = next((name for name in valid_label_columns or DEFAULT_LABEL_COLUMNS if name in columns), None)
-        if label is None:
-            raise DataError(f"found no label column among {columns}; class-aware batches need one named 'label'")
+        label = label_column(dataset, valid_label_columns)
         if lengths is None:
-            text = next(name for name in columns if name != label)
+            text = next(name for name in dataset.column_names if name != label)
             lengths = [len(str(value)) for value in dataset[text]]
         if len(lengths) != len(dataset):
             raise DataError(f"found {len(lengths)} lengths for {len(dataset)} rows; give one length a row")

@@ -6,17 +6,22 @@ Imports nothing heavy, so that recipes can name schedules without loading torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from likewise.errors import SettingError
+
+Select = Literal["macro_f1", "accuracy", "spearman"]
+
+OBJECTIVES = ("cross_entropy", "alignment", "cosine_pairs", "contrastive_pairs", "triplet", "contrastive")
+"""The weights of the objectives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """One course of fine-tuning. Frozen and hashable; `dataclasses.asdict` gives JSON, `Schedule(**that)` reads it.
 
-    The objective is `cross_entropy` times the classifier's loss (binary cross-entropy with several labels a text)
-    plus `alignment` times class-driven alignment plus `contrastive` times the supervised contrastive loss; an
-    objective weighted 0 is left out.
+    The objective is the weighted sum of those below whose weight is not 0. Where one of them takes pairs of texts,
+    the batches are CEA's Algorithm 1: for each text a positive and a negative, so four texts are encoded for one.
     """
 
     epochs: int = 4
@@ -36,13 +41,28 @@ class Schedule:
     label_smoothing: float = 0.0
     """Share of the target's mass spread over all labels, 0 to below 1."""
     cross_entropy: float = 1.0
-    """Weight of the classifier's loss. At 0 the classifier only watches: it scores the dev texts, nothing more."""
+    """Weight of the classifier's loss, binary with several labels a text. At 0 the classifier only watches: it scores
+    the dev texts, nothing more."""
     alignment: float = 0.0
-    """Weight of class-driven alignment (CEA, eq. 2)."""
+    """Weight of class-driven alignment (CEA, eq. 2) over all pairs of a batch."""
+    cosine_pairs: float = 0.0
+    """Weight of the same over sampled pairs, as CEA has it."""
+    contrastive_pairs: float = 0.0
+    """Weight of the contrastive loss over sampled pairs (Hadsell et al. 2006, eq. 4)."""
+    triplet: float = 0.0
+    """Weight of the triplet loss with the hardest positive and negative of a batch (Hermans et al. 2017, eq. 5)."""
     contrastive: float = 0.0
     """Weight of the supervised contrastive loss (Khosla et al. 2020, eq. 2)."""
     temperature: float = 0.1
-    """The contrastive loss's, over 0."""
+    """The supervised contrastive loss's, over 0."""
+    frozen: bool = False
+    """Train the classifier alone and leave the encoder as it is."""
+    select: Select = "macro_f1"
+    """What scores the dev texts after an epoch: the classifier's macro-F1 or accuracy, or how well the cosines of
+    pairs of dev texts tell same classes from different ones (Spearman's correlation, as CEA has it)."""
+    slack: float = 1.0
+    """Standard errors by which an epoch's dev score may miss the best for its weights to be kept, being trained for
+    longer; 0: the best are kept."""
     patience: int = 2
     """Epochs with a dev score clearly below the best after which training stops; 0: it never stops early."""
     min_steps: int = 0
@@ -58,14 +78,21 @@ class Schedule:
         for name in ("learning_rate", "head_learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected a number over 0")
-        for name in ("weight_decay", "cross_entropy", "alignment", "contrastive"):
+        for name in ("weight_decay", "slack", *OBJECTIVES):
             if not getattr(self, name) >= 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name in ("warmup", "dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected 0 or more and less than 1")
-        if not self.cross_entropy + self.alignment + self.contrastive > 0:
-            raise SettingError("cross_entropy, alignment and contrastive are all 0; give one of them a weight over 0")
+        if not any(getattr(self, name) for name in OBJECTIVES):
+            raise SettingError(f"{', '.join(OBJECTIVES)} are all 0; give one of them a weight over 0")
+        if self.frozen and not self.cross_entropy:
+            raise SettingError("cross_entropy is 0 and the encoder frozen; nothing is left to be trained")
+
+    @property
+    def pairs(self) -> bool:
+        """Whether texts come in sampled pairs."""
+        return self.cosine_pairs > 0 or self.contrastive_pairs > 0
 
     def course(self, steps: int) -> tuple[int, int]:
         """Epochs, and passes over the texts in each of them, where one pass takes so many steps."""

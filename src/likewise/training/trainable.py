@@ -22,7 +22,16 @@ BATCH = 64
 
 
 class Trainable:
-    """An encoder with what the recipe says of pooling, normalisation and length (tokens)."""
+    """An encoder with what the recipe says of pooling, normalisation and length (tokens).
+
+    After training with cross-entropy also the classifier that was trained: `weights` (d, labels) and `bias` (labels,)
+    of its layer on embeddings that are not normalised.
+    """
+
+    labels: list[str]
+    task: Task
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
 
     def __init__(self, base: Path, *, pooling: Pooling, normalise: bool, max_tokens: int) -> None:
         """Load a sentence-transformers or transformers folder; EncoderError when it cannot be read."""
@@ -46,12 +55,13 @@ class Trainable:
     ) -> History:
         """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
 
-        Dev rows with a label that no training row bears cannot be scored by the classifier and are left out.
+        Where a classifier was taught, `labels`, `task`, `weights` and `bias` are its from then on. Dev rows with a
+        label that no training row bears cannot be scored by the classifier and are left out.
         """
         labels = sorted({label for row in label_sets for label in row})
         known = set(labels)
         scored = [(t, row) for t, row in zip(*dev, strict=True) if known.issuperset(row)] if dev else []
-        return fine_tune(
+        trained = fine_tune(
             self._model,
             texts,
             _targets(label_sets, labels),
@@ -64,6 +74,9 @@ class Trainable:
             progress=progress,
             stop_after=stop_after,
         )
+        if trained.weights is not None and trained.bias is not None:
+            self.labels, self.task, self.weights, self.bias = labels, task, trained.weights, trained.bias
+        return trained.history
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
         """Embeddings of shape (texts, d), in float32, by torch."""

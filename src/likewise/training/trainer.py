@@ -30,7 +30,7 @@ from likewise.training.checkpoints import (
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch: its number from 1, mean loss, dev macro-F1 (None without dev texts), duration in seconds."""
+    """One epoch: its number from 1, mean loss, dev score (None without dev texts), duration in seconds."""
 
     epoch: int
     loss: float
@@ -81,6 +81,7 @@ class Watch(TrainerCallback):
         dev_rows: int,
         steps_an_epoch: int,
         patience: int,
+        slack: float,
         stop_after: int,
         checkpoint_seconds: float,
     ) -> None:
@@ -89,7 +90,7 @@ class Watch(TrainerCallback):
         self.score, self.dev_rows, self.checkpoints, self.progress = score, dev_rows, checkpoints, progress
         self.steps_an_epoch, self.patience, self.checkpoint_seconds = steps_an_epoch, patience, checkpoint_seconds
         self.epochs: list[Epoch] = []
-        self.stop_after = stop_after
+        self.slack, self.stop_after = slack, stop_after
         self.best_epoch = 0
         self.best: dict[str, Tensor] | None = None
         self.losses: list[float] = []
@@ -158,7 +159,8 @@ class Watch(TrainerCallback):
             return
         best = max(epoch.dev_score for epoch in self.epochs if epoch.dev_score is not None)
         # Of epochs that the dev rows cannot tell apart the later one: it has learnt for longer, at a lower rate.
-        if score >= best - math.sqrt(best * (1 - best) / self.dev_rows):
+        share = min(max(best, 0.0), 1.0)
+        if score >= best - self.slack * math.sqrt(share * (1 - share) / self.dev_rows):
             self.best_epoch, self.best = number, copy_of(self.weights)
         if self.patience and number - self.best_epoch >= self.patience:
             control.should_training_stop = True

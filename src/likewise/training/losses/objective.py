@@ -1,10 +1,11 @@
-"""What all objectives share: one forward pass a text, and the notion of two texts of the same class."""
+"""What all objectives share: one forward pass a text, the notion of two texts of the same class, and a distance."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from likewise.errors import DataError
@@ -55,3 +56,10 @@ def others(labels: Tensor) -> Tensor:
 def mean_where(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of each row's values (n, n) where the mask holds, 0 where it holds nowhere: (n,)."""
     return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """The Euclidean distance between each row of a (n, d) and the same row of b: (n,). At 0 its gradient is 0."""
+    # Not the root of a dot product: that is inexact near 0, and at 0 its gradient is infinite.
+    norms: Tensor = torch.linalg.vector_norm(a - b, dim=1)
+    return norms

@@ -1,0 +1,168 @@
+"""What a fit was asked, checked: the examples, the task, the recipe, and which rows are held out.
+
+Held out is a part of the examples; cross-validation where they are few, or the user's own dev rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from likewise.decision.splitting import Rows, folds, hold_out
+from likewise.encoding.names import resolve
+from likewise.errors import DataError, LabelError
+from likewise.progress import Progress
+from likewise.recipes import Recipe
+from likewise.settings import Measure, Settings
+from likewise.training.schedule import Schedule
+from likewise.types import Pooling, Task
+from likewise.validation import check_labels, check_refs, check_text, decide_task, normalised
+
+LabelSets = list[tuple[str, ...]]
+
+FEW = 30
+"""With fewer examples a class than this, on average, settings are chosen by cross-validation."""
+LEAST_HELD = 100
+"""The same where a hold-out would have fewer rows than this: on so few, luck chooses."""
+FOLDS = 4
+UNBALANCED = 100
+"""A warning is due when one class is this many times as frequent as another."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows train and which are held out, once or several times; `dev` rows are the user's own."""
+
+    parts: list[tuple[Rows, Rows]]
+    dev: tuple[list[str], LabelSets] | None
+    few: bool
+
+    @property
+    def judged_on(self) -> str:
+        """In words, for reports: what the scores of a fit rest on."""
+        if self.dev:
+            return f"{len(self.dev[0])} dev rows"
+        if len(self.parts) > 1:
+            return f"{len(self.parts)}-fold cross-validation"
+        return f"{len(self.parts[0][1])} held-out examples"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a fit was asked, checked."""
+
+    texts: list[str]
+    labels: LabelSets
+    refs: list[str | None]
+    task: Task
+    recipe: Recipe
+    encoder: str
+    base: Path
+    split: Split
+    settings: Settings
+    progress: Progress
+    work: Path
+
+    @property
+    def measure(self) -> Measure:
+        """What tuning optimises."""
+        return self.settings.measure or self.recipe.measure
+
+    @property
+    def pooling(self) -> Pooling:
+        """How tokens become an embedding."""
+        return self.settings.pooling or self.recipe.pooling
+
+    @property
+    def stages(self) -> tuple[Schedule, ...]:
+        """What trains the encoder, one after the other."""
+        return self.recipe.planned(self.split.few, self.settings)
+
+
+def checked(
+    texts: Sequence[str],
+    labels: Sequence[object],
+    refs: Sequence[str | None] | None,
+    task: Literal["auto"] | Task,
+    plan: Recipe,
+    encoder: str,
+    dev: tuple[Sequence[str], Sequence[object]] | None,
+    settings: Settings,
+    progress: Progress,
+    work: Path,
+) -> Job:
+    """The job, with the encoder found and the split made. DataError, LabelError, SettingError or EncoderError."""
+    plan.planned(False, settings)  # before any work: what the recipe cannot do
+    settings = replace(settings, measure=settings.measure or plan.measure)
+    good, label_sets = _examples(texts, labels, "texts", "labels", settings)
+    decided = decide_task(label_sets, task)
+    given = check_refs(refs, len(good))
+    counts = Counter(label for row in label_sets for label in row)
+    if len(counts) < 2:
+        found = f"only the label {next(iter(counts))!r}" if counts else "no labels"
+        raise LabelError(f"labels: found {found}, expected at least two different ones; add examples of another")
+    progress.tell(
+        f"Task: {'one label a text' if decided == 'single' else 'none to several labels a text'}; "
+        f"{len(good):,} examples, {len(counts)} labels"
+    )
+    _warn(counts, len(good), progress)
+    held = None
+    if dev is not None:
+        held = _examples(*dev, "dev texts", "dev labels", settings)
+        decide_task(held[1], decided)
+        unknown = sorted({label for row in held[1] for label in row} - set(counts))
+        if unknown:
+            progress.warn(f"dev rows bear labels that no example has: {', '.join(unknown[:5])}; they count as missed")
+    return Job(
+        good, label_sets, given, decided, plan, encoder, resolve(encoder),
+        _split(good, label_sets, len(counts), held, settings), settings, progress, work,
+    )  # fmt: skip
+
+
+def _examples(
+    texts: Sequence[str], labels: Sequence[object], of_texts: str, of_labels: str, settings: Settings
+) -> tuple[list[str], LabelSets]:
+    if isinstance(texts, str) or isinstance(labels, str):
+        raise DataError("texts and labels: found one string, expected a list of texts and a list of their labels")
+    if len(texts) == 0:
+        raise DataError(f"{of_texts}: found none, expected a list of labelled texts")
+    if len(texts) != len(labels):
+        raise DataError(f"{of_labels}: found {len(labels)}, expected one entry for each of {len(texts)} texts")
+    good = [check_text(text, f"{of_texts}[{i}]", settings.max_text) for i, text in enumerate(texts)]
+    return good, [check_labels(row, None, f"{of_labels}[{i}]") for i, row in enumerate(labels)]
+
+
+def _warn(counts: Counter[str], examples: int, progress: Progress) -> None:
+    lonely = sorted(label for label, count in counts.items() if count == 1)
+    if lonely:
+        shown = ", ".join(repr(label) for label in lonely[:5]) + (", ..." if len(lonely) > 5 else "")
+        progress.warn(f"{len(lonely)} label(s) with one example only: {shown}; teach more of them for better answers")
+    most, least = counts.most_common()[0], counts.most_common()[-1]
+    if most[1] >= UNBALANCED * least[1]:
+        progress.warn(
+            f"strongly unbalanced: {most[0]!r} has {most[1]:,} examples, {least[0]!r} {least[1]}; "
+            "watch the rare labels' own scores, accuracy hides them"
+        )
+
+
+def _split(
+    texts: list[str], labels: LabelSets, classes: int, dev: tuple[list[str], LabelSets] | None, settings: Settings
+) -> Split:
+    everything = np.arange(len(texts))
+    few = len(texts) < FEW * classes or (dev is None and len(texts) * settings.holdout < LEAST_HELD)
+    if dev is not None:
+        return Split([(everything, np.array([], dtype=np.int64))], dev, few)
+    keys = [normalised(text) for text in texts]
+    if len(set(keys)) < 2:
+        raise DataError("texts: all are the same, expected different ones; nothing could be learnt from them")
+    if not few:
+        kept, held = hold_out(keys, labels, settings.holdout, settings.seed)
+        if len(kept) and len(held):
+            return Split([(kept, held)], None, few)
+    parts = [part for part in folds(keys, labels, min(FOLDS, len(set(keys))), settings.seed) if len(part)]
+    return Split([(np.setdiff1d(everything, part), part) for part in parts], None, few)

@@ -1,0 +1,68 @@
+"""How good the present weights are on dev texts, which chooses the epoch that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
+from torch.nn.functional import cosine_similarity
+
+from likewise.decision.measures import accuracy, macro_f1
+from likewise.decision.thresholds import common_threshold
+from likewise.training.losses.objective import same_class
+from likewise.training.pair_sampling import draw_pairs
+from likewise.types import Task
+
+Targets = NDArray[np.float32]
+
+BATCH = 64  # texts encoded at once
+
+MEASURES: dict[str, Callable[..., float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
+
+
+def classifier_score(
+    model: SentenceTransformer,
+    classifier: torch.nn.Linear,
+    texts: Sequence[str],
+    targets: Targets,
+    task: Task,
+    measure: str,
+) -> float:
+    """The classifier's macro_f1 or accuracy on texts; with several labels a text, at the one threshold that serves
+    macro-F1 best."""
+    with torch.no_grad():
+        logits = classifier(encoded(model, texts)).double().cpu().numpy()
+    truth = targets > 0
+    if task == "single":
+        return MEASURES[measure](truth, logits == logits.max(axis=1, keepdims=True))
+    probabilities = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return MEASURES[measure](truth, probabilities >= common_threshold(truth, probabilities, "macro_f1"))
+
+
+def pair_score(model: SentenceTransformer, texts: Sequence[str], targets: Targets, seed: int) -> float:
+    """Spearman's correlation of cosine and same class (1) or not (0), over pairs of texts as CEA's Algorithm 1 draws
+    them; always the same pairs for one seed. 0 where all pairs are of one kind."""
+    rows = draw_pairs(targets, np.random.default_rng(seed))
+    same = same_class(torch.tensor(targets)).numpy()[rows[:, 0], rows[:, 1]]
+    if same.all() or not same.any():
+        return 0.0
+    embeddings = encoded(model, texts)
+    cosine = cosine_similarity(embeddings[rows[:, 0]], embeddings[rows[:, 1]]).cpu().numpy()
+    return float(np.nan_to_num(spearmanr(cosine, same).statistic))
+
+
+def encoded(model: SentenceTransformer, texts: Sequence[str]) -> torch.Tensor:
+    """Embeddings of texts, float32 of shape (n, d), in the texts' order; the model is left in evaluation mode."""
+    model.eval()
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(order), BATCH):
+            features = model.preprocess([texts[row] for row in order[start : start + BATCH]])
+            features = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
+            parts.append(model(features)["sentence_embedding"].float())
+    return torch.cat(parts)[torch.tensor(np.argsort(order))]
