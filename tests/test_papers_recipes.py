@@ -63,9 +63,13 @@ def test_it_answers_cites_learns_and_forgets(model: Model) -> None:
     change = model.teach(["a bird", "one bird"], ["animal", "animal"])
     assert model.classify("a bird").labels == ("animal",)
     assert model.classify("a bird").neighbours[0].id in change.ids
+    if recipe.head == "trained":  # its head does not know that label, so the neighbours decide alone
+        assert model.classify("a bird").lambda_ == 1.0
     model.forget(change.ids)
     assert [prediction.labels for prediction in model.classify(QUERIES)] == [p.labels for p in before]
     assert check(model.path or "") == []
+    trained = "trained with the encoder" in (Path(model.path or "") / "README.md").read_text()
+    assert trained == (recipe.head == "trained")
 
 
 def test_a_renamed_label_is_answered_by_its_new_name(model: Model) -> None:
