@@ -104,3 +104,33 @@ def tiny_onnx(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("tiny") / "onnx"
     export_onnx(load(tiny_encoder), folder, normalise=True, max_tokens=64)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A transformers folder: a random BERT classifier of "delivery" and "invoice" with the tiny encoder's tokenizer."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig
+
+    from likewise.training.loading import quiet
+
+    folder = tmp_path_factory.mktemp("classifier")
+    names = {0: "delivery", 1: "invoice"}
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+            pad_token_id=tokenizer.pad_token_id,
+            id2label=names,
+            label2id={name: number for number, name in names.items()},
+        )
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder

@@ -264,7 +264,7 @@ def _predictions(answered: Answered, cite: int) -> Iterator[Prediction]:
                     strict=True,
                 )
             ),
-            lambda_=voices.tuned.lambda_,
+            lambda_=float(voices.lambdas[row]),
             revision=answered.revision,
             stale=answered.stale,
         )

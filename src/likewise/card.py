@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from likewise.bundle import Layout, Manifest, write_atomically
-from likewise.decision.tuning import Tuned
+from likewise.bundle import Decision, Layout, Manifest, write_atomically
 
 
-def write_card(layout: Layout, manifest: Manifest, tuned: Tuned, labels: Mapping[str, int]) -> None:
+def write_card(layout: Layout, manifest: Manifest, decision: Decision, labels: Mapping[str, int]) -> None:
     """Write the card into a model directory."""
-    write_atomically(layout.card, model_card(manifest, tuned, labels).encode())
+    write_atomically(layout.card, model_card(manifest, decision, labels).encode())
 
 
-def model_card(manifest: Manifest, tuned: Tuned, labels: Mapping[str, int]) -> str:
+def model_card(manifest: Manifest, decision: Decision, labels: Mapping[str, int]) -> str:
     """The card in Markdown: what the model is, what it was fitted on, how it did on held-out rows, how to use it."""
+    tuned = decision.tuned
     several = "none to several labels a text" if manifest.task == "multi" else "one label a text"
     kind = "majority" if tuned.temperature == float("inf") else f"temperature {tuned.temperature:.3g}"
     keys = "the embedding itself" if tuned.dimensions is None else f"{tuned.dimensions} whitened dimensions"
     place = "the embedding" if tuned.head.dimensions is None else f"{tuned.head.dimensions} whitened dimensions"
+    head = "trained with the encoder" if decision.head else f"closed form, on {place}"
     scores = "\n".join(f"| {voice} | {score:.3f} |" for voice, score in tuned.scores.items())
     counts = "\n".join(f"| {label} | {count} |" for label, count in labels.items())
     return f"""# A Likewise model
@@ -28,7 +29,7 @@ It sorts texts by example: {several}, answered by a head and the vote of the nea
 - Recipe: {manifest.recipe}; encoder: {manifest.encoder}; examples at the fit: {manifest.fit["examples"]}
 - Encoder kept: {manifest.fit["kept"]}
 - Keys: {keys}; vote: {tuned.k} neighbours, {kind}; lambda: {tuned.lambda_:.2f}
-- Head: closed form, on {place}
+- Head: {head}
 
 | voice | {tuned.measure}, {manifest.fit["judged_on"]} |
 | --- | --- |

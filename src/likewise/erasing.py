@@ -49,7 +49,7 @@ def erase(
             answering.reread_decision()
             answering.write_snapshot(layout)
             if layout.card.exists():
-                write_card(layout, answering.manifest, answering.decision.tuned, ledger.labels())
+                write_card(layout, answering.manifest, answering.decision, ledger.labels())
         ledger.complete()
     except (LedgerError, OSError) as error:
         kind = LedgerBusy if isinstance(error, LedgerBusy) else LedgerError

@@ -83,7 +83,7 @@ def refit(
         answering.renew()
         if layout.card.exists():
             answering.write_snapshot(layout)
-            write_card(layout, manifest, answering.decision.tuned, ledger.labels())
+            write_card(layout, manifest, answering.decision, ledger.labels())
     return Refit(
         generation=manifest.generation,
         revision=revision,

@@ -44,5 +44,5 @@ def copy(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, 
         copy_tree(layout.generation(number), other.generation(number), os.link if link else shutil.copyfile)
     ledger.copy_to(other.datastore)
     answering.write_snapshot(other)
-    write_card(other, answering.manifest, answering.decision.tuned, ledger.labels())
+    write_card(other, answering.manifest, answering.decision, ledger.labels())
     write_manifest(other, replace(answering.manifest, datastore=None))

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from likewise.bundle import Decision
 from likewise.datastore.index import Hits, Index
 from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
-from likewise.decision.blend import blend
+from likewise.decision.blend import blend, shares
 from likewise.decision.head import LinearHead, make_head
 from likewise.decision.statistics import Statistics
 from likewise.decision.trained import AlignedHead, align
@@ -41,7 +41,8 @@ CHUNK = 20_000  # examples taken in at once: bounds the memory that catching up 
 class Voices:
     """Both voices and their blend for some texts, each (texts, labels), and all that is needed to read them.
 
-    `hits.codes` stand for the label sets in `sets`. Holds nothing that a later change of the state alters.
+    `lambdas` (texts,): the tuned lambda, or 1 where a text is left to the neighbours (one label a text). `hits.codes`
+    stand for the label sets in `sets`. Holds nothing that a later change of the state alters.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Voices:
     blend: Matrix
     head: Matrix
     vote: Matrix
+    lambdas: NDArray[np.float64]
     hits: Hits
     weights: Matrix
     sets: Sequence[tuple[str, ...]]
@@ -215,8 +217,10 @@ class State:
         p_vote = vote(weights, hits.codes, self._memberships(head.labels))
         p_head = head.probabilities(embeddings)
         known = head.known if isinstance(head, AlignedHead) else None
-        blended = blend(p_vote, p_head, tuned.lambda_, self.task, known_to_head=known)
-        return Voices(self.task, tuned, head.labels, blended, p_head, p_vote, hits, weights, self._sets)
+        share = shares(p_vote, p_head, tuned.lambda_, self.task, known)
+        lambdas = share[:, 0] if self.task == "single" else np.full(len(share), tuned.lambda_)
+        blended = blend(p_vote, p_head, tuned.lambda_, self.task, known)
+        return Voices(self.task, tuned, head.labels, blended, p_head, p_vote, lambdas, hits, weights, self._sets)
 
     @property
     def head(self) -> LinearHead | AlignedHead:

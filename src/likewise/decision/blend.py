@@ -16,11 +16,23 @@ def blend(
     known_to_head: NDArray[np.bool_] | None = None,
     known_to_neighbours: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
-    """Both voices' probabilities, each (texts, labels), as one (KNN-EC, equation 13; multi-label kNN, equation 3).
+    """Both voices' probabilities, each (texts, labels), as one (KNN-EC, equation 13; multi-label kNN, equation 3)."""
+    share = shares(neighbours, head, lambda_, task, known_to_head, known_to_neighbours)
+    return share * neighbours + (1.0 - share) * head
 
-    A label unknown to one voice is decided by the other. With one label a text, wherever a voice's best label is
-    unknown to the other voice, the text is left to the voice that knows it; with several labels a text, each such
-    label is left to the voice that knows it.
+
+def shares(
+    neighbours: NDArray[np.float64],
+    head: NDArray[np.float64],
+    lambda_: float,
+    task: Task,
+    known_to_head: NDArray[np.bool_] | None = None,
+    known_to_neighbours: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """The neighbours' share of each probability, (texts, labels): lambda, but where a label is unknown to a voice.
+
+    It is decided by the other. With one label a text, wherever a voice's best label is unknown to the other voice, the
+    text is left to the voice that knows it; with several labels a text, each such label is.
     """
     share = np.full_like(head, lambda_)
     for known, left_to, knowing in ((known_to_head, 1.0, neighbours), (known_to_neighbours, 0.0, head)):
@@ -30,4 +42,4 @@ def blend(
             share[:, ~known] = left_to
         else:
             share[~known[knowing.argmax(axis=1)]] = left_to
-    return share * neighbours + (1.0 - share) * head
+    return share
