@@ -37,10 +37,10 @@ def test_what_is_needed_is_said(likewise: Callable[..., Any], tiny_classifier: P
     given = {"--classifier": str(tiny_classifier), "--data": str(data)}
     del given[missing]
     done = likewise("wrap", "model", *(part for pair in given.items() for part in pair))
-    assert done.status == 2 and missing in done.err
+    done.refused(missing)
 
 
 def test_a_folder_that_is_no_classifier(likewise: Callable[..., Any], data: Path, tmp_path: Path) -> None:
     done = likewise("wrap", tmp_path / "model", "--classifier", tmp_path / "none", "--data", data)
-    assert done.status == 2 and len(done.err.strip().splitlines()) == 1
+    done.refused("none")
     assert not (tmp_path / "model").exists()

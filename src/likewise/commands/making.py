@@ -26,11 +26,11 @@ from likewise.commands.options import (
     work_folder,
 )
 from likewise.errors import DataError, LabelError, ModelError
-from likewise.settings import settings_of
+from likewise.settings import Settings, settings_of
 from likewise.types import Task
 
 if TYPE_CHECKING:
-    from likewise.data import Dataset
+    from likewise.data import Columns, Dataset
     from likewise.model import Model
 
 # Of the answering side's settings, those that a fit reads too.
@@ -98,10 +98,7 @@ def fit(
     )
     tell_rejected(examples.rejected, rejects)
     decided = decide_task(examples.labels, cast("Literal['auto'] | Task", task), examples.where)
-    held = None
-    if dev is not None:
-        rows = read_examples(dev, columns, task=decided, limit=chosen.max_text)
-        held = (rows.texts, rows.labels)
+    held = _dev(dev, columns, decided, chosen)
     work = work_folder(target)
     try:
         fitted = _fit(
@@ -123,13 +120,7 @@ def fit(
         fitted.save(target)
         if datastore is not None:
             fitted.move(datastore)
-        summary = _summary(fitted, model, examples)
-    if as_json:
-        print_json(summary)
-        return
-    from likewise.rendering import render_fit, stdout
-
-    render_fit(stdout(), summary)
+        _tell(_summary(fitted, model, examples), as_json)
 
 
 @click.command(cls=Command, short_help="Give a trained classifier neighbours to cite.")
@@ -173,10 +164,7 @@ def wrap(
     columns = columns_from(text_column, label_column, ref_column, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
     tell_rejected(examples.rejected, rejects)
-    held = None
-    if dev is not None:
-        rows = read_examples(dev, columns, limit=chosen.max_text)
-        held = (rows.texts, rows.labels)
+    held = _dev(dev, columns, None, chosen)
     with _naming(data):
         from likewise.fitting import wrap as wrap_classifier
 
@@ -186,13 +174,7 @@ def wrap(
         )  # fmt: skip
     with wrapped:
         wrapped.save(target)
-        summary = _summary(wrapped, model, examples)
-    if as_json:
-        print_json(summary)
-        return
-    from likewise.rendering import render_fit, stdout
-
-    render_fit(stdout(), summary)
+        _tell(_summary(wrapped, model, examples), as_json)
 
 
 def _fit(data: str, examples: Dataset, **arguments: Any) -> Model:
@@ -209,6 +191,28 @@ def _naming(data: str) -> Iterator[None]:
         yield
     except (DataError, LabelError) as error:
         raise type(error)(f"{data}: {error}") from error
+
+
+def _dev(
+    data: str | None, columns: Columns, task: Task | None, chosen: Settings
+) -> tuple[list[str], list[tuple[str, ...]]] | None:
+    """The rows that choose the settings, where a file of them is given."""
+    from likewise.data import read_examples
+
+    if data is None:
+        return None
+    rows = read_examples(data, columns, task=task, limit=chosen.max_text)
+    return rows.texts, rows.labels
+
+
+def _tell(summary: dict[str, Any], as_json: bool) -> None:
+    """What was made, as a table or as JSON."""
+    from likewise.rendering import render_fit, stdout
+
+    if as_json:
+        print_json(summary)
+    else:
+        render_fit(stdout(), summary)
 
 
 def _refuse_taken(target: Path) -> None:
