@@ -127,8 +127,9 @@ def fitted(run: Run, _: Path) -> Found:
     (schedule,) = run.job.stages
     return {
         "train": len(store.train), "test": len(store.test), "overlap": len(store.test) - len(store.apart),
-        "judged_on": facts["judged_on"], "fit_seconds": facts["seconds"], "dev_scores": facts["scores"]["fine-tuned"],
-        "schedule": asdict(schedule), "dimension": store.train.shape[1], "whitened": store.all_dimensions,
+        "judged_on": facts["judged_on"], "dev_scores": facts["scores"]["fine-tuned"],
+        "schedule": asdict(schedule), "course": run.course,
+        "dimension": store.train.shape[1], "whitened": store.all_dimensions,
     }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ Every formula is the library's own; here the pieces are put together as `fit` an
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import tempfile
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,6 +208,13 @@ class Run:
     def manifest(self) -> Manifest:
         """What the fit measured."""
         return read_manifest(self._layout.root)
+
+    @cached_property
+    def course(self) -> list[dict[str, Any]]:
+        """The epochs that were trained: loss, score on the held-out rows, seconds."""
+        path = self._layout.generation(self.manifest.generation) / "info.json"
+        course: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["history"]
+        return course
 
     @cached_property
     def decision(self) -> Decision:
