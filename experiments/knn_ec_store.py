@@ -260,14 +260,14 @@ class Run:
                 opened.append(Trainable(self.job.base, pooling=pooling, normalise=False, max_tokens=tokens))
             return opened[0].embed(texts)
 
-        labels = self.fine_tuned.labels
-        mute = LinearHead(
-            labels, np.zeros((self.fine_tuned.train.shape[1], len(labels))), np.zeros(len(labels)), "single"
-        )
-        return self._store(self.asked.shared / f"pretrained-{pooling}", encode, mute, None)
+        return self._store(self.asked.shared / f"pretrained-{pooling}", encode, None, None)
 
     def _store(
-        self, stem: Path, encode: Callable[[Sequence[str]], Embeddings], head: LinearHead, whitening: Whitening | None
+        self,
+        stem: Path,
+        encode: Callable[[Sequence[str]], Embeddings],
+        head: LinearHead | None,
+        whitening: Whitening | None,
     ) -> Store:
         job, test = self.job, self.asked.test
         train, dev, tested = (
@@ -277,11 +277,14 @@ class Run:
             )
         )  # fmt: skip
         assert train is not None and tested is not None
+        if head is None:
+            labels = sorted({label for row in job.labels for label in row})
+            head = LinearHead(labels, np.zeros((train.shape[1], len(labels))), np.zeros(len(labels)), job.task)
         column = {label: i for i, label in enumerate(head.labels)}
-        known = np.isin(np.arange(len(test)), overlapping(self.asked.train, test))
+        also_in_train = np.isin(np.arange(len(test)), overlapping(self.asked.train, test))
         return Store(
             job, head.labels, *(np.array([column[row[0]] for row in rows]) for rows in (job.labels, test.labels)),
-            np.flatnonzero(~known), train, dev, tested, head, whitening or fit_whitening(train),
+            np.flatnonzero(~also_in_train), train, dev, tested, head, whitening or fit_whitening(train),
         )  # fmt: skip
 
 

@@ -71,14 +71,10 @@ def write(results: Path) -> None:
     """Write the page and the curves."""
     for (data, encoder, values), runs in _runs(results).items():
         mark = f"{data}, {encoder}, {NAMES[values]} values"
-        stem = results / runs["fit"][0]["files"] if "fit" in runs else None
-        if stem is None:
-            continue
-        if "figure3" in runs:
-            curves(stem.with_name(f"{stem.name}-figure3.png"), mark, "k", "macro-F1", _k_curves(runs), log=True)
-        if "fractions" in runs:
-            series = _share_curves(runs)
-            curves(stem.with_name(f"{stem.name}-fractions.png"), mark, "share of the datastore", "macro-F1", series)
+        for part, key, x in (("figure3", "k", "k"), ("fractions", "share", "share of the datastore")):
+            if part in runs:
+                picture = results / f"{runs[part][0]['files']}-{part}.png"
+                curves(picture, mark, x, "macro-F1", _curves(_rows(runs[part], key)), log=part == "figure3")
     (results / "README.md").write_text(text(results), encoding="utf-8")
 
 
@@ -207,11 +203,10 @@ def _claims(groups: Groups) -> str:
 
 def _table3(groups: Groups) -> str:
     rows = []
-    voices = ("model", "p_model"), ("neighbours", "p_kNN"), ("blend", "p")
     for (data, encoder, values), runs in groups.items():
         found, theirs = runs["table3"], paper.table_3(data) or [("-", "-")] * 3
         gains = {"model": "", "neighbours": "neighbours_over_model", "blend": "blend_over_model"}
-        for (voice, name), (bert, five) in zip(voices, theirs, strict=True):
+        for (voice, name), (bert, five) in zip(VOICES.items(), theirs, strict=True):
             gain = _gain([one[gains[voice]] for one in found]) if gains[voice] else ""
             chosen = [one["alone" if voice == "neighbours" else "tuned"] for one in found] if voice != "model" else []
             keys = [_each(one[key] for one in chosen) if chosen else "" for key in ("n", "k", "temperature", "lambda")]
@@ -309,21 +304,15 @@ def _picture(found: Sequence[Found], part: str) -> str:
     return f"![{name}]({name})\n"
 
 
-def _curve(found: Mapping[Any, list[Found]], voice: str) -> list[tuple[float, float]]:
-    return [(x, float(np.mean([row[voice]["all"] for row in rows]))) for x, rows in found.items()]
+def _curves(found: Mapping[Any, list[Found]]) -> dict[str, list[tuple[float, float]]]:
+    """A voice's macro-F1 on all test rows over what the rows are rows of; means over seeds and draws."""
+    return {
+        name: [(x, float(np.mean([row[voice]["all"] for row in rows]))) for x, rows in found.items()]
+        for voice, name in VOICES.items()
+    }
 
 
-def _k_curves(runs: Runs) -> dict[str, list[tuple[float, float]]]:
-    found = _rows(runs["figure3"], "k")
-    return {name: _curve(found, voice) for voice, name in zip(("model", "neighbours", "blend"), VOICES, strict=True)}
-
-
-def _share_curves(runs: Runs) -> dict[str, list[tuple[float, float]]]:
-    found = _rows(runs["fractions"], "share")
-    return {name: _curve(found, voice) for voice, name in zip(("model", "neighbours", "blend"), VOICES, strict=True)}
-
-
-VOICES = ("p_model", "p_kNN", "p")
+VOICES = {"model": "p_model", "neighbours": "p_kNN", "blend": "p"}
 SECTIONS: Mapping[str, Callable[[Groups], str]] = {
     "table3": _table3, "table4": _table4, "table5": _table5, "figure3": _figure3, "fractions": _fractions,
     "figure2": _figure2,
