@@ -111,10 +111,15 @@ class Store:
         """What `fit` tunes on: the rows that trained, the held-out rows, the head."""
         return parts_of(self.job, [self.train], self.dev, [self.head])[0]
 
+    @cached_property
+    def fold_whitening(self) -> Whitening:
+        """The whitening of the rows that trained, which tuning works with."""
+        return fit_whitening(self.fold.embeddings)
+
     @property
     def all_dimensions(self) -> int:
         """How many whitened dimensions there are, in tuning and in the end."""
-        return min(self.whitening.dimension, fit_whitening(self.fold.embeddings).dimension)
+        return min(self.whitening.dimension, self.fold_whitening.dimension)
 
     def choose(self, grid: Grid) -> Tuned:
         """The settings of the grid that serve the held-out rows best, as `fit` chooses them."""
@@ -123,7 +128,7 @@ class Store:
     def choose_for(self, rows: NDArray[np.int64], tuned: Tuned, grid: Grid) -> Tuned:
         """The same where only these rows of train can be retrieved, in the dimensions of `tuned`."""
         kept = self.job.split.parts[0][0]
-        to_key = fit_whitening(self.train[kept]).first(tuned.dimensions)
+        to_key = self.fold_whitening.first(tuned.dimensions)
         there = np.intersect1d(kept, rows)
         fold = Fold(
             to_key.keys(self.train[there]), [self.job.labels[i] for i in there],

@@ -26,7 +26,9 @@ ROOT = Path(__file__).parents[2]
 
 def run(*arguments: str, work: Path) -> subprocess.CompletedProcess[str]:
     """The experiment, as a user runs it."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "LIKEWISE_EXPERIMENT_WORK": str(work)}
+    # One thread: several would wait for one another where other tests run beside this one.
+    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **quiet, "LIKEWISE_EXPERIMENT_WORK": str(work)}
     return subprocess.run(
         [sys.executable, "-m", "experiments.knn_ec", *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment,
