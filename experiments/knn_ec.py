@@ -25,7 +25,6 @@ from experiments.data import Part
 from experiments.knn_ec_store import Asked, Run, Store, mean_cosine, search_times, work_folder
 from experiments.paper import RESULTS, arguments, maps, provenance
 from experiments.running import once, parts
-from likewise.decision.grid import Grid
 from likewise.decision.splitting import hold_out
 from likewise.decision.tuning import Tuned
 from likewise.encoding.names import DEFAULT
@@ -134,17 +133,19 @@ def fitted(run: Run, _: Path) -> Found:
 
 
 def table3(run: Run, _: Path) -> Found:
-    """p_model, p_kNN and p, and how far the latter two lie above p_model."""
-    store, tuned = run.fine_tuned, run.tuned
-    alone = store.choose(replace(run.asked.grid, lambdas=ALONE))
-    decided = store.decide(tuned)
-    by_itself = store.decide(alone)["neighbours"]
+    """p_model, p_kNN and p, both with whitening, and how far they lie above p_model; and what the recipe chose."""
+    store = run.fine_tuned
+    alone = store.choose(replace(run.asked.grid, dimensions=store.dimensions(run.asked.grid), lambdas=ALONE))
+    white, chosen = store.decide(run.whitened), store.decide(run.tuned)
+    decided = {
+        "model": white["model"], "neighbours": store.decide(alone)["neighbours"], "blend": white["blend"],
+        "neighbours_chosen": chosen["neighbours"], "blend_chosen": chosen["blend"],
+    }  # fmt: skip
+    settings = {"neighbours": alone, "blend": run.whitened, "neighbours_chosen": run.tuned, "blend_chosen": run.tuned}
     return {
-        "tuned": _settings(tuned), "alone": _settings(alone),
-        "model": store.score(decided["model"]), "neighbours": store.score(by_itself),
-        "neighbours_as_blended": store.score(decided["neighbours"]), "blend": store.score(decided["blend"]),
-        "neighbours_over_model": store.difference(by_itself, decided["model"]),
-        "blend_over_model": store.difference(decided["blend"], decided["model"]),
+        **{voice: store.score(columns) for voice, columns in decided.items()},
+        "settings": {voice: _settings(tuned) for voice, tuned in settings.items()},
+        "over_model": {voice: store.difference(decided[voice], decided["model"]) for voice in settings},
         "short": store.score(decided["blend"])["all"],
     }  # fmt: skip
 
@@ -161,7 +162,7 @@ def table4(run: Run, _: Path) -> Found:
         store = made()
         plain, white = (
             store.choose(replace(run.asked.grid, dimensions=dimensions, lambdas=ALONE))
-            for dimensions in ((None,), _whitened(run.asked.grid, store))
+            for dimensions in ((None,), store.dimensions(run.asked.grid))
         )
         decided = [store.decide(tuned)["neighbours"] for tuned in (plain, white)]
         rows.append({
@@ -180,7 +181,7 @@ def table5(run: Run, _: Path) -> Found:
     """p for each number of dimensions, with the size of keys and the time of a search."""
     store = run.fine_tuned
     chosen = {
-        n: store.choose(replace(run.asked.grid, dimensions=(n,))) for n in (*_whitened(run.asked.grid, store), None)
+        n: store.choose(replace(run.asked.grid, dimensions=(n,))) for n in (*store.dimensions(run.asked.grid), None)
     }
     # With too few rows for so many dimensions tuning falls back to the embedding; that is no result for them.
     chosen = {n: tuned for n, tuned in chosen.items() if tuned.dimensions == n}
@@ -203,7 +204,7 @@ def table5(run: Run, _: Path) -> Found:
 
 def sweep(run: Run, _: Path) -> Found:
     """p and p_kNN for each k, in the dimensions and with the T that were chosen; lambda is chosen for each k."""
-    store, chosen = run.fine_tuned, run.tuned
+    store, chosen = run.fine_tuned, run.whitened
     grid = replace(run.asked.grid, dimensions=(chosen.dimensions,), temperatures=(chosen.temperature,))
     rows = []
     for k in (k for k in KS if k <= len(store.fold.embeddings)):
@@ -215,7 +216,7 @@ def sweep(run: Run, _: Path) -> Found:
 
 def fractions(run: Run, _: Path) -> Found:
     """p and p_kNN with parts of the datastore, drawn at random; encoder, head and whitening stay as they are."""
-    store, chosen = run.fine_tuned, run.tuned
+    store, chosen = run.fine_tuned, run.whitened
     grid = replace(run.asked.grid, temperatures=(chosen.temperature,))
     full: dict[str, Any] = {}
     rows = []
@@ -240,7 +241,7 @@ def fractions(run: Run, _: Path) -> Found:
 def pictures(run: Run, path: Path) -> Found:
     """2-D maps of the test rows, without and with whitening; `path` is where they go."""
     store = run.fine_tuned
-    grid = replace(run.asked.grid, dimensions=_whitened(run.asked.grid, store), lambdas=ALONE)
+    grid = replace(run.asked.grid, dimensions=store.dimensions(run.asked.grid), lambdas=ALONE)
     n = store.choose(grid).dimensions
     labels = [store.labels[column] for column in store.truth]
     panels = {
@@ -255,11 +256,6 @@ PARTS: Mapping[str, Callable[[Run, Path], Found]] = {
     "fit": fitted, "table3": table3, "table4": table4, "table5": table5, "figure3": sweep, "figure2": pictures,
     "fractions": fractions,
 }  # fmt: skip
-
-
-def _whitened(grid: Grid, store: Store) -> tuple[int, ...]:
-    """The grid's dimensions, and all that there are."""
-    return (*(n for n in grid.dimensions if n is not None and n < store.all_dimensions), store.all_dimensions)
 
 
 def _settings(tuned: Tuned) -> Found:

@@ -121,6 +121,10 @@ class Store:
         """How many whitened dimensions there are, in tuning and in the end."""
         return min(self.whitening.dimension, self.fold_whitening.dimension)
 
+    def dimensions(self, grid: Grid) -> tuple[int, ...]:
+        """The grid's numbers of whitened dimensions, and all that there are."""
+        return (*(n for n in grid.dimensions if n is not None and n < self.all_dimensions), self.all_dimensions)
+
     def choose(self, grid: Grid) -> Tuned:
         """The settings of the grid that serve the held-out rows best, as `fit` chooses them."""
         return tune([self.fold], self.job.task, self.job.measure, nearest, grid)
@@ -230,6 +234,12 @@ class Run:
     def tuned(self) -> Tuned:
         """The model's own settings, or those of another grid where one is asked for."""
         return self.decision.tuned if self.asked.grid == KNN_EC.grid else self.fine_tuned.choose(self.asked.grid)
+
+    @cached_property
+    def whitened(self) -> Tuned:
+        """What serves best among whitened keys, which are the paper's; the recipe may choose embeddings as they are."""
+        store, grid = self.fine_tuned, self.asked.grid
+        return store.choose(replace(grid, dimensions=store.dimensions(grid)))
 
     @cached_property
     def job(self) -> Job:

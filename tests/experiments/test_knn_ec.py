@@ -55,7 +55,9 @@ def test_every_table_is_shown_with_what_was_found(done: tuple[Path, str]) -> Non
     for title in ("What holds", "Table 3", "Table 4", "Table 5", "Figure 3", "More data for retrieval", "Figure 2"):
         assert f"## {title}" in page
     for values in ("paper", "tuned"):
-        assert f"| p | {found(done, values, 'table3')['blend']['all']:.3f} |" in page
+        scores = found(done, values, "table3")
+        assert f"| p | {scores['blend']['all']:.3f} |" in page
+        assert f"| p, recipe | {scores['blend_chosen']['all']:.3f} |" in page
     assert {row["temperature"] for row in found(done, "paper", "table5")["rows"]} == {2.0}
 
 
@@ -76,7 +78,7 @@ def test_the_three_voices_are_those_of_the_model(done: tuple[Path, str]) -> None
     with Model.open(folder) as model:
         expected = model.evaluate(test.texts, test.labels).to_dict()
     table = found(done, "paper", "table3")
-    for ours, voice in (("model", "head"), ("neighbours_as_blended", "neighbours"), ("blend", "blend")):
+    for ours, voice in (("model", "head"), ("neighbours_chosen", "neighbours"), ("blend_chosen", "blend")):
         assert table[ours]["all"] == pytest.approx(expected[voice]["macro_f1"], abs=1e-9)
 
 
@@ -113,7 +115,7 @@ def test_all_of_the_datastore_is_what_was_tuned(done: tuple[Path, str]) -> None:
     rows = [row for row in found(done, "tuned", "fractions")["rows"] if row["draw"] == 0]
     assert [row["rows"] for row in rows] == sorted((row["rows"] for row in rows), reverse=True)
     table = found(done, "tuned", "table3")
-    assert {key: rows[0][key] for key in table["tuned"]} == table["tuned"]
+    assert {key: rows[0][key] for key in table["settings"]["blend"]} == table["settings"]["blend"]
     assert (rows[0]["share"], rows[0]["blend"]) == (1.0, table["blend"])
 
 
