@@ -215,7 +215,10 @@ def sweep(run: Run, _: Path) -> Found:
 
 
 def fractions(run: Run, _: Path) -> Found:
-    """p and p_kNN with parts of the datastore, drawn at random; encoder, head and whitening stay as they are."""
+    """p and p_kNN with parts of the datastore, drawn at random; encoder, head and whitening stay as they are.
+
+    Settings are chosen for each part; `kept` is p with those of the whole, so that nothing but the rows differs.
+    """
     store, chosen = run.fine_tuned, run.whitened
     grid = replace(run.asked.grid, temperatures=(chosen.temperature,))
     full: dict[str, Any] = {}
@@ -227,15 +230,16 @@ def fractions(run: Run, _: Path) -> Found:
             part = store.drawn(share, [run.asked.seed, draw])
             tuned, alone = (store.choose_for(part, chosen, one) for one in (grid, replace(grid, lambdas=ALONE)))
             decided = {**store.decide(tuned, part), "neighbours": store.decide(alone, part)["neighbours"]}
+            decided["kept"] = store.decide(chosen, part)["blend"]
             full = full or decided
             row = {
                 "share": share, "draw": draw, "rows": len(part), **_settings(tuned), "k_alone": alone.k,
                 **_voices(store, decided),
             }  # fmt: skip
             if not draw:
-                row["full_over_this"] = {v: store.difference(full[v], decided[v]) for v in ("neighbours", "blend")}
+                row["full_over_this"] = {v: store.difference(full[v], decided[v]) for v in ("neighbours", "kept")}
             rows.append(row)
-    return {"rows": rows, "dimensions": chosen.dimensions}
+    return {"rows": rows, "kept": _settings(chosen)}
 
 
 def pictures(run: Run, path: Path) -> Found:

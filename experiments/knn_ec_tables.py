@@ -53,7 +53,7 @@ The paper shows curves without figures.
     "fractions": """\
 A part of train is the datastore, drawn at random, of each label alike (mean and deviation of {draws} draws); encoder,
 head, whitening and n (of p in Table 3) stay. k and lambda are chosen for each draw. Differences: all of it less this
-part, of the first draw.
+part, of the first draw; where another k was chosen, too, they are not those of the rows alone.
 """,
     "figure2": "2-D maps (t-SNE) of the test rows, without and with whitening; n as chosen for p_kNN.\n",
 }
@@ -286,10 +286,18 @@ def _fractions(groups: Groups) -> str:
                 for voice in ("neighbours", "blend")
             ]
             about = [data, encoder, NAMES[values], f"{share:.0%}", found[0]["rows"]]
-            shown = [*_scores(found, "neighbours"), gains[0], *_scores(found, "blend"), gains[1]]
+            chosen = [_each(row[key] for row in found) for key in ("k_alone", "k", "lambda")]
+            shown = [
+                *_scores(found, "neighbours"),
+                chosen[0],
+                gains[0],
+                *_scores(found, "blend"),
+                *chosen[1:],
+                gains[1],
+            ]
             rows.append([*about, *shown])
     header = ["data", "encoder", "values", "datastore", "rows"]
-    header += ["p_kNN", "apart", "all of it over this", "p", "apart", "all of it over this"]
+    header += ["p_kNN", "apart", "k", "all of it over this", "p", "apart", "k", "lambda", "all of it over this"]
     return "\n".join([table(header, rows), *lines])
 
 
