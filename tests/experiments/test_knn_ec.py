@@ -116,7 +116,8 @@ def test_all_of_the_datastore_is_what_was_tuned(done: tuple[Path, str]) -> None:
     assert [row["rows"] for row in rows] == sorted((row["rows"] for row in rows), reverse=True)
     table = found(done, "tuned", "table3")
     assert {key: rows[0][key] for key in table["settings"]["blend"]} == table["settings"]["blend"]
-    assert (rows[0]["share"], rows[0]["blend"]) == (1.0, table["blend"])
+    assert rows[0]["share"] == 1.0
+    assert rows[0]["blend"] == rows[0]["kept"] == table["blend"]
 
 
 def test_lambda_zero_is_the_model_and_one_the_neighbours(done: tuple[Path, str]) -> None:
