@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.data import Part, overlapping
 from likewise import Model
 from likewise.bundle import Layout, read_decision
@@ -191,11 +193,11 @@ class Bench:
         """What a fit's training took and brought: rate, epochs, seconds, dev accuracy, k."""
         layout = _layout(model)
         info = json.loads((layout.generation(1) / "info.json").read_text(encoding="utf-8"))
-        stage = info["stages"][-1]
+        stage, seconds = info["stages"][-1], [epoch["seconds"] for epoch in info["history"]]
         return {
             "rate": None if stage["frozen"] else stage["learning_rate"],
             "epochs": len(info["history"]),
-            "train_seconds": round(sum(epoch["seconds"] for epoch in info["history"]), 1),
+            "train_seconds": round(len(info["history"]) * float(np.median(seconds)), 1),  # runs are paused at times
             "epoch_scores": [round(epoch["dev_score"], 4) for epoch in info["history"]],
             "dev": info["scores"]["fine-tuned"]["blend"],
             "k": read_decision(layout, 1).tuned.k,

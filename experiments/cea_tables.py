@@ -81,7 +81,8 @@ of train is held out (dev), the same rows for all methods of a seed: it chooses 
 they are chosen at all. Test chooses nothing. CEA is trained in its in-batch form unless it says otherwise; before test
 is scored the dev rows join the index. "Apart": without the test rows whose text also stands in train, which flatter
 neighbours. "Vote" is the paper's majority vote, "head" the closed-form head that every model has beside it. Results of
-one seed say little about differences of a percent: 5 of 500 test rows.
+one seed say little about differences of a percent: 5 of 500 test rows. Training seconds are the number of epochs times
+the median epoch, since other work slowed or paused the runs; so wall times are rough.
 """
 
 
@@ -386,5 +387,6 @@ def _map(data: str, runs: list[Found]) -> str:
     shown = "\n".join(f"![map]({name})\n" for name in run["files"])
     return (
         f"### {data}\n\nThe share of train rows whose nearest other row bears their label: {near['frozen']:.3f} by the "
-        f"frozen encoder, {near['cea']:.3f} by CEA\n(which was trained on nine tenths of these rows).\n\n{shown}"
+        f"frozen encoder, {near['cea']:.3f} by CEA\n(which was trained on nine tenths of these rows). "
+        f"Where labels are many, several share a colour.\n\n{shown}"
     )
