@@ -46,7 +46,7 @@ def read(folder: Path | None, name: str, part: str) -> Part | None:
         path = Path(str(files("likewise") / "sample" / f"{part}.jsonl"))
         return _read(path) if path.exists() else None
     if folder is None or not (folder / name / "train.jsonl").exists():
-        raise Missing(f"{name}: not found in {folder or 'any folder (give --data FOLDER)'}; skipped")
+        raise Missing(f"{name}: not found in {folder or 'any folder (say where the data sets are)'}; skipped")
     path = folder / name / f"{part}.jsonl"
     return _read(path) if path.exists() else None
 
