@@ -163,7 +163,7 @@ class Store:
         codes = self.columns[rows[found]].astype(np.int32)
         voted = vote(vote_weights(distances, tuned.temperature), codes, np.eye(len(self.labels)))
         headed = self.head.probabilities(self.test)
-        tables = (headed, voted, blend(voted, headed, tuned.lambda_, "single"))
+        tables = (headed, voted, blend(voted, headed, tuned.lambda_))
         return {voice: table.argmax(axis=1) for voice, table in zip(VOICES, tables, strict=True)}
 
     def score(self, decided: Columns) -> dict[str, float]:

@@ -16,6 +16,7 @@ import pytest
 
 from postgres import Server, binaries
 from rows import ROWS, saved
+from tiny import BERT
 
 _WORDS = """\
 a about account after again all also always am an and angry another answer any app are arrived as ask at back bad bank
@@ -67,16 +68,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "encoder"
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(20240607)
-        config = BertConfig(
-            vocab_size=len(pieces),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=64,
-            initializer_range=0.1,
-            pad_token_id=1,
-        )
+        config = BertConfig(vocab_size=len(pieces), **{**BERT, "max_position_embeddings": 64, "initializer_range": 0.1})
         plain = folder.parent / "plain"
         network = BertModel(config)
         with torch.no_grad():
@@ -121,15 +113,9 @@ def tiny_classifier(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
         tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
         config = BertConfig(
             vocab_size=len(tokenizer),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=64,
-            initializer_range=0.3,
-            pad_token_id=tokenizer.pad_token_id,
             id2label=names,
             label2id={name: number for number, name in names.items()},
+            **{**BERT, "max_position_embeddings": 64, "initializer_range": 0.3},
         )
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

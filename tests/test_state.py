@@ -212,7 +212,7 @@ def test_it_answers_what_its_parts_answer(ledger: Ledger) -> None:
         assert found.hits.ids[row].tolist() == (order + 1).tolist()
     np.testing.assert_allclose(found.head, head, atol=1e-12)
     np.testing.assert_allclose(found.vote, vote, atol=1e-6)
-    np.testing.assert_allclose(found.blend, blend(found.vote, found.head, 0.4, "single"), atol=1e-12)
+    np.testing.assert_allclose(found.blend, blend(found.vote, found.head, 0.4), atol=1e-12)
 
 
 def test_decisions(ledger: Ledger) -> None:

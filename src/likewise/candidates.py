@@ -116,12 +116,13 @@ def _frozen(job: Job) -> Candidate:
 def _fine_tuned(job: Job) -> Candidate:
     dev, parts = job.split.dev, job.split.parts
     if len(parts) > 1:
-        models = []
+        tables, heads = [], []
         for number, (kept, _) in enumerate(parts, start=1):
             job.progress.stage(f"Training, fold {number} of {len(parts)}")
-            models.append(_trained(job, kept, None, f"fold-{number}")[0])
-        tables = [model.embed(job.texts) for model in models]
-        tuned = _tuned(job, parts_of(job, tables, None, [_head(job, model) for model in models]))
+            model, _ = _trained(job, kept, None, f"fold-{number}")
+            tables.append(model.embed(job.texts))
+            heads.append(_head(job, model))
+        tuned = _tuned(job, parts_of(job, tables, None, heads))
         return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [])))
     job.progress.stage("Training the encoder")
     kept, held = parts[0]
@@ -139,12 +140,11 @@ def _fine_tuned(job: Job) -> Candidate:
 
 def wrapped(job: Job, classifier: WrappedClassifier) -> Candidate:
     """A classifier that was trained elsewhere, as the encoder and the head."""
-    job.progress.stage("Encoding with the classifier")
-    embeddings = classifier.embed(job.texts)
-    held = classifier.embed(job.split.dev[0]) if job.split.dev else None
+    encoded = _encoded(job, classifier, [])
+    held = _open(encoded.folder / "onnx", job.settings).encode(job.split.dev[0]) if job.split.dev else None
     parts = len(job.split.parts)
-    tuned = _tuned(job, parts_of(job, [embeddings] * parts, held, [_head(job, classifier)] * parts))
-    return Candidate("wrapped", tuned, lambda: _encoded(job, classifier, []))
+    tuned = _tuned(job, parts_of(job, [encoded.embeddings] * parts, held, [encoded.head] * parts))
+    return Candidate("wrapped", tuned, lambda: encoded)
 
 
 def _tuned(job: Job, folds: list[Fold]) -> Tuned:

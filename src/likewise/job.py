@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -70,8 +70,8 @@ class Job:
 
     @property
     def measure(self) -> Measure:
-        """What tuning optimises."""
-        return self.settings.measure or self.recipe.measure
+        """What tuning optimises; `checked` has put the recipe's into the settings where the user named none."""
+        return cast(Measure, self.settings.measure)
 
     @property
     def pooling(self) -> Pooling:

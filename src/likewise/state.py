@@ -219,7 +219,7 @@ class State:
         known = head.known if isinstance(head, AlignedHead) else None
         share = shares(p_vote, p_head, tuned.lambda_, self.task, known)
         lambdas = share[:, 0] if self.task == "single" else np.full(len(share), tuned.lambda_)
-        blended = blend(p_vote, p_head, tuned.lambda_, self.task, known)
+        blended = blend(p_vote, p_head, share)
         return Voices(self.task, tuned, head.labels, blended, p_head, p_vote, lambdas, hits, weights, self._sets)
 
     @property

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from likewise.decision.blend import blend
+from likewise.decision.blend import blend, shares
 from likewise.decision.head import LinearHead
 from likewise.decision.trained import Labels, TrainedHead, align
 from likewise.types import Task
@@ -38,7 +38,8 @@ def test_a_label_taught_later_is_unknown_to_it_and_left_to_the_neighbours(embedd
     says = aligned.probabilities(embeddings)
     assert (says[:, 3] == 0).all() and np.allclose(says.sum(axis=1), 1)
     votes = np.tile([0.1, 0.1, 0.1, 0.7], (len(embeddings), 1))
-    assert np.array_equal(blend(votes, says, 0.0, "single", known_to_head=aligned.known), votes)
+    share = shares(votes, says, 0.0, "single", known_to_head=aligned.known)
+    assert np.array_equal(blend(votes, says, share), votes)
 
 
 def test_a_label_without_examples_leaves_the_rest_to_share_its_probability(embeddings: np.ndarray) -> None:

@@ -36,6 +36,7 @@ from likewise.errors import EncoderError
 from likewise.training import graph
 from likewise.training.export import export_onnx
 from likewise.training.loading import load, quiet
+from tiny import BERT, DISTILBERT
 
 TEXTS = [
     "a",
@@ -46,30 +47,12 @@ TEXTS = [
     "thank you",
 ]
 
-_PLAIN: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-    "initializer_range": 0.2,
-    "pad_token_id": 1,
-}
-_DISTILBERT: dict[str, Any] = {
-    "dim": 32,
-    "n_layers": 2,
-    "n_heads": 2,
-    "hidden_dim": 64,
-    "max_position_embeddings": 66,
-    "initializer_range": 0.2,
-    "pad_token_id": 1,
-}
 FAMILIES: dict[str, Callable[[int], Any]] = {
-    "roberta": lambda n: RobertaModel(RobertaConfig(vocab_size=n, **_PLAIN)),
-    "xlm-roberta": lambda n: XLMRobertaModel(XLMRobertaConfig(vocab_size=n, **_PLAIN)),
-    "mpnet": lambda n: MPNetModel(MPNetConfig(vocab_size=n, **_PLAIN)),
-    "distilbert": lambda n: DistilBertModel(DistilBertConfig(vocab_size=n, **_DISTILBERT)),
-    "electra": lambda n: ElectraModel(ElectraConfig(vocab_size=n, embedding_size=16, **_PLAIN)),
+    "roberta": lambda n: RobertaModel(RobertaConfig(vocab_size=n, **BERT)),
+    "xlm-roberta": lambda n: XLMRobertaModel(XLMRobertaConfig(vocab_size=n, **BERT)),
+    "mpnet": lambda n: MPNetModel(MPNetConfig(vocab_size=n, **BERT)),
+    "distilbert": lambda n: DistilBertModel(DistilBertConfig(vocab_size=n, **DISTILBERT)),
+    "electra": lambda n: ElectraModel(ElectraConfig(vocab_size=n, embedding_size=16, **BERT)),
 }
 
 

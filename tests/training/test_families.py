@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from likewise.model import Model
 from likewise.settings import Settings
 from likewise.training.loading import load, quiet
 from rows import ROWS
+from tiny import BERT
 
 TEXTS, LABELS = (list(part) for part in zip(*ROWS, strict=True))
 FAMILIES = {"bert": "cls", "roberta": "cls", "xlnet": "last"}
@@ -33,10 +35,7 @@ def family(tiny_encoder: Path, tiny_xlnet: Path, tmp_path_factory: pytest.TempPa
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
             tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
-            sizes = dict(
-                vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                intermediate_size=64, max_position_embeddings=66, initializer_range=0.2, pad_token_id=1,
-            )  # fmt: skip
+            sizes: dict[str, Any] = {"vocab_size": len(tokenizer), **BERT}
             network = BertModel(BertConfig(**sizes)) if name == "bert" else RobertaModel(RobertaConfig(**sizes))
             network.save_pretrained(folder)
             tokenizer.save_pretrained(folder)

@@ -37,6 +37,7 @@ from likewise.encoding.runtime import Encoder
 from likewise.errors import EncoderError
 from likewise.training.loading import load, quiet
 from likewise.training.wrapping import WrappedClassifier
+from tiny import BERT, DISTILBERT
 
 LABELS = {0: "refund", 1: "delivery", 2: "praise", 3: "a dog"}
 TEXTS = [
@@ -50,26 +51,8 @@ TEXTS = [
 ]
 
 _NAMED: dict[str, Any] = {"id2label": LABELS, "label2id": {label: i for i, label in LABELS.items()}}
-_BERT: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 66,
-    "initializer_range": 0.2,
-    "pad_token_id": 1,
-    **_NAMED,
-}
-_DISTILBERT: dict[str, Any] = {
-    "dim": 32,
-    "n_layers": 2,
-    "n_heads": 2,
-    "hidden_dim": 64,
-    "max_position_embeddings": 66,
-    "initializer_range": 0.2,
-    "pad_token_id": 1,
-    **_NAMED,
-}
+_BERT: dict[str, Any] = {**BERT, **_NAMED}
+_DISTILBERT: dict[str, Any] = {**DISTILBERT, **_NAMED}
 _XLNET: dict[str, Any] = {
     "d_model": 32,
     "n_layer": 2,

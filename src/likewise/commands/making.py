@@ -207,12 +207,12 @@ def _dev(
 
 def _tell(summary: dict[str, Any], as_json: bool) -> None:
     """What was made, as a table or as JSON."""
-    from likewise.rendering import render_fit, stdout
-
     if as_json:
         print_json(summary)
-    else:
-        render_fit(stdout(), summary)
+        return
+    from likewise.rendering import render_fit, stdout
+
+    render_fit(stdout(), summary)
 
 
 def _refuse_taken(target: Path) -> None:

@@ -9,15 +9,12 @@ from likewise.types import Task
 
 
 def blend(
-    neighbours: NDArray[np.float64],
-    head: NDArray[np.float64],
-    lambda_: float,
-    task: Task,
-    known_to_head: NDArray[np.bool_] | None = None,
-    known_to_neighbours: NDArray[np.bool_] | None = None,
+    neighbours: NDArray[np.float64], head: NDArray[np.float64], share: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Both voices' probabilities, each (texts, labels), as one (KNN-EC, equation 13; multi-label kNN, equation 3)."""
-    share = shares(neighbours, head, lambda_, task, known_to_head, known_to_neighbours)
+    """Both voices' probabilities, each (texts, labels), as one (KNN-EC, equation 13; multi-label kNN, equation 3).
+
+    `share` is lambda, or what `shares` makes of it where a voice does not know every label.
+    """
     return share * neighbours + (1.0 - share) * head
 
 

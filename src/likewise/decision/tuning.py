@@ -162,10 +162,8 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search, gr
     else:
         voting = problem.choose(votes, _Vote.probabilities, lambda vote: unusual_keys(vote.dimensions))
         voted = voting.probabilities()
-        lambda_ = problem.choose(
-            grid.lambdas, lambda share: blend(voted, head.probabilities, share, task), unusual_lambda
-        )
-    probabilities = blend(voted, head.probabilities, lambda_, task)
+        lambda_ = problem.choose(grid.lambdas, lambda share: blend(voted, head.probabilities, share), unusual_lambda)
+    probabilities = blend(voted, head.probabilities, lambda_)
     tuned = Tuned(voting.dimensions, voting.k, voting.temperature, lambda_, head.settings, measure=measure)
     if task == "multi":
         threshold, each = label_thresholds(problem.truth, probabilities, measure)
@@ -192,7 +190,7 @@ def scores(
         found.append(_Nearest(distances, codes[rows], membership))
     p_head = problem.held(heads, missing=0.0)
     p_vote = _Vote(tuned.dimensions, tuned.k, tuned.temperature, found).probabilities()
-    p_blend = blend(p_vote, p_head, tuned.lambda_, task)
+    p_blend = blend(p_vote, p_head, tuned.lambda_)
     return {name: problem.score(p) for name, p in (("head", p_head), ("neighbours", p_vote), ("blend", p_blend))}
 
 
@@ -262,7 +260,7 @@ class _Problem:
         for voting in votes:
             voted = voting.probabilities()
             for share in lambdas:
-                mixed = blend(voted, head.probabilities, share, self.task)
+                mixed = blend(voted, head.probabilities, share)
                 found = (self.score(mixed), self.likelihood(mixed))
                 if best is None or found > best:
                     best, chosen = found, (voting, share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,17 +11,16 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from torch.nn.functional import cosine_similarity
 
-from likewise.decision.measures import accuracy, macro_f1
+from likewise.decision.measures import OBJECTIVES, count
 from likewise.decision.thresholds import common_threshold
-from likewise.training.losses.objective import same_class
+from likewise.settings import Measure
+from likewise.training.losses.objective import same_class_in_pairs
 from likewise.training.pair_sampling import draw_pairs
 from likewise.types import Task
 
 Targets = NDArray[np.float32]
 
 BATCH = 64  # texts encoded at once
-
-MEASURES: dict[str, Callable[..., float]] = {"macro_f1": macro_f1, "accuracy": accuracy}
 
 
 def classifier_score(
@@ -30,7 +29,7 @@ def classifier_score(
     texts: Sequence[str],
     targets: Targets,
     task: Task,
-    measure: str,
+    measure: Measure,
 ) -> float:
     """The classifier's macro_f1 or accuracy on texts; with several labels a text, at the one threshold that serves
     macro-F1 best."""
@@ -38,16 +37,18 @@ def classifier_score(
         logits = classifier(encoded(model, texts)).double().cpu().numpy()
     truth = targets > 0
     if task == "single":
-        return MEASURES[measure](truth, logits == logits.max(axis=1, keepdims=True))
-    probabilities = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    return MEASURES[measure](truth, probabilities >= common_threshold(truth, probabilities, "macro_f1"))
+        decided = logits == logits.max(axis=1, keepdims=True)
+    else:
+        probabilities = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+        decided = probabilities >= common_threshold(truth, probabilities, "macro_f1")
+    return float(OBJECTIVES[measure](count(truth, decided)))
 
 
 def pair_score(model: SentenceTransformer, texts: Sequence[str], targets: Targets, seed: int) -> float:
     """Spearman's correlation of cosine and same class (1) or not (0), over pairs of texts as CEA's Algorithm 1 draws
     them; always the same pairs for one seed. 0 where all pairs are of one kind."""
     rows = draw_pairs(targets, np.random.default_rng(seed))
-    same = same_class(torch.tensor(targets)).numpy()[rows[:, 0], rows[:, 1]]
+    same = same_class_in_pairs(*(torch.tensor(targets[rows[:, side]]) for side in (0, 1))).numpy()
     if same.all() or not same.any():
         return 0.0
     embeddings = encoded(model, texts)

@@ -47,6 +47,11 @@ def same_class(labels: Tensor) -> Tensor:
     return has @ has.T > 0
 
 
+def same_class_in_pairs(a: Tensor, b: Tensor) -> Tensor:
+    """The same of row i of one and row i of the other, whose labels are `a` and `b`: boolean (n,)."""
+    return a == b if a.ndim == 1 else ((a > 0) & (b > 0)).any(dim=1)
+
+
 def others(labels: Tensor) -> Tensor:
     """Boolean (n, n), false on the diagonal: a text is neither its own positive nor its own negative."""
     n = len(labels)

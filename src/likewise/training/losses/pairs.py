@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from likewise.errors import DataError
-from likewise.training.losses.objective import Objective, same_class
+from likewise.training.losses.objective import Objective, same_class_in_pairs
 
 
 class PairObjective(Objective):
@@ -58,7 +58,7 @@ class PairObjective(Objective):
                 f"found {len(embeddings)} texts; {type(self).__name__} takes an even number, as rows 2i and 2i + 1 "
                 "are a pair; make the batches with PairBatchSampler"
             )
-        same = same_class(labels)[0::2, 1::2].diagonal()
+        same = same_class_in_pairs(labels[0::2], labels[1::2])
         return self.from_pairs(embeddings[0::2], embeddings[1::2], same)
 
     def from_pairs(self, a: Tensor, b: Tensor, same: Tensor) -> Tensor:
