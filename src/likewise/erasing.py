@@ -26,6 +26,7 @@ from likewise.types import Erasure
 BEYOND = (
     "the encoder's trained weights (`likewise refit MODEL` makes others, `likewise refit MODEL --prune` removes these)",
     "backups, copies and exports of the model",
+    "a database server's own log and its backups, where the datastore is on a server",
     "what other processes hold in memory until their next answer",
 )
 """What an erasure does not reach."""
