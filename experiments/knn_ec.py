@@ -133,15 +133,11 @@ def fitted(run: Run, _: Path) -> Found:
 
 
 def table3(run: Run, _: Path) -> Found:
-    """p_model, p_kNN and p, both with whitening, and how far they lie above p_model; and what the recipe chose."""
+    """p_model, p_kNN and p, and how far they lie above p_model."""
     store = run.fine_tuned
-    alone = store.choose(replace(run.asked.grid, dimensions=store.dimensions(run.asked.grid), lambdas=ALONE))
-    white, chosen = store.decide(run.whitened), store.decide(run.tuned)
-    decided = {
-        "model": white["model"], "neighbours": store.decide(alone)["neighbours"], "blend": white["blend"],
-        "neighbours_chosen": chosen["neighbours"], "blend_chosen": chosen["blend"],
-    }  # fmt: skip
-    settings = {"neighbours": alone, "blend": run.whitened, "neighbours_chosen": run.tuned, "blend_chosen": run.tuned}
+    alone = store.choose(replace(run.asked.grid, lambdas=ALONE))
+    decided = {**store.decide(run.tuned), "neighbours": store.decide(alone)["neighbours"]}
+    settings = {"neighbours": alone, "blend": run.tuned}
     return {
         **{voice: store.score(columns) for voice, columns in decided.items()},
         "settings": {voice: _settings(tuned) for voice, tuned in settings.items()},
@@ -162,7 +158,7 @@ def table4(run: Run, _: Path) -> Found:
         store = made()
         plain, white = (
             store.choose(replace(run.asked.grid, dimensions=dimensions, lambdas=ALONE))
-            for dimensions in ((None,), store.dimensions(run.asked.grid))
+            for dimensions in ((None,), run.asked.grid.dimensions)
         )
         decided = [store.decide(tuned)["neighbours"] for tuned in (plain, white)]
         rows.append({
@@ -204,7 +200,7 @@ def table5(run: Run, _: Path) -> Found:
 
 def sweep(run: Run, _: Path) -> Found:
     """p and p_kNN for each k, in the dimensions and with the T that were chosen; lambda is chosen for each k."""
-    store, chosen = run.fine_tuned, run.whitened
+    store, chosen = run.fine_tuned, run.tuned
     grid = replace(run.asked.grid, dimensions=(chosen.dimensions,), temperatures=(chosen.temperature,))
     rows = []
     for k in (k for k in KS if k <= len(store.fold.embeddings)):
@@ -219,7 +215,7 @@ def fractions(run: Run, _: Path) -> Found:
 
     Settings are chosen for each part; `kept` is p with those of the whole, so that nothing but the rows differs.
     """
-    store, chosen = run.fine_tuned, run.whitened
+    store, chosen = run.fine_tuned, run.tuned
     grid = replace(run.asked.grid, temperatures=(chosen.temperature,))
     full: dict[str, Any] = {}
     rows = []
@@ -245,7 +241,7 @@ def fractions(run: Run, _: Path) -> Found:
 def pictures(run: Run, path: Path) -> Found:
     """2-D maps of the test rows, without and with whitening; `path` is where they go."""
     store = run.fine_tuned
-    grid = replace(run.asked.grid, dimensions=store.dimensions(run.asked.grid), lambdas=ALONE)
+    grid = replace(run.asked.grid, lambdas=ALONE)
     n = store.choose(grid).dimensions
     labels = [store.labels[column] for column in store.truth]
     panels = {

@@ -232,14 +232,8 @@ class Run:
 
     @cached_property
     def tuned(self) -> Tuned:
-        """The model's own settings, or those of another grid where one is asked for."""
-        return self.decision.tuned if self.asked.grid == KNN_EC.grid else self.fine_tuned.choose(self.asked.grid)
-
-    @cached_property
-    def whitened(self) -> Tuned:
-        """What serves best among whitened keys, which are the paper's; the recipe may choose embeddings as they are."""
-        store, grid = self.fine_tuned, self.asked.grid
-        return store.choose(replace(grid, dimensions=store.dimensions(grid)))
+        """The settings of the grid that is asked for; by the recipe's own grid those of the model."""
+        return self.fine_tuned.choose(self.asked.grid)
 
     @cached_property
     def job(self) -> Job:

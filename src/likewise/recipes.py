@@ -116,9 +116,7 @@ KNN_EC = Recipe(
     pooling="summary",
     stages=(Schedule(epochs=10, learning_rate=2e-5, batch_size=64, slack=0.0),),
     head="trained",
-    grid=Grid(
-        dimensions=(8, 16, 32, 64, 128, 256, None), ks=(4, 8, 16, 32, 64, 128), temperatures=(2.0,), jointly=True
-    ),
+    grid=Grid(dimensions=(8, 16, 32, 64, 128, 256), ks=(4, 8, 16, 32, 64, 128), temperatures=(2.0,), jointly=True),
 )
 
 CEA = Recipe(
