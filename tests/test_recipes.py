@@ -72,6 +72,18 @@ def test_a_recipe_that_aligns_nothing_has_no_objective_to_choose(name: str) -> N
         RECIPES[name].planned(False, Settings(objective="triplet"))
 
 
+def test_settings_of_contrast_reach_the_stages_that_contrast() -> None:
+    given = Settings(
+        contrastive_temperature=0.5, projection="linear", preservation=3, batches="stratified", per_class=2
+    )
+    (planned,) = RECIPES["retrofit"].planned(False, given)
+    (own,) = RECIPES["retrofit"].stages
+    fields = {"temperature": 0.5, "projection": "linear", "preservation": 3, "batches": "stratified", "per_class": 2}
+    assert planned == replace(own, **fields)
+    with pytest.raises(SettingError, match="batches: recipe 'cea' contrasts no embeddings; recipes that do are retro"):
+        RECIPES["cea"].planned(False, Settings(batches="stratified"))
+
+
 def test_a_wrapped_classifier_is_refitted_by_another_recipe() -> None:
     with pytest.raises(SettingError, match="name one of likewise"):
         recipe_named(WRAPPED.name)

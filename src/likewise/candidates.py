@@ -119,14 +119,14 @@ def _fine_tuned(job: Job) -> Candidate:
         tables, heads = [], []
         for number, (kept, _) in enumerate(parts, start=1):
             job.progress.stage(f"Training, fold {number} of {len(parts)}")
-            model, _ = _trained(job, kept, None, f"fold-{number}")
+            model, _ = trained(job, kept, None, f"fold-{number}")
             tables.append(model.embed(job.texts))
             heads.append(_head(job, model))
         tuned = _tuned(job, parts_of(job, tables, None, heads))
         return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [])))
     job.progress.stage("Training the encoder")
     kept, held = parts[0]
-    model, histories = _trained(job, kept, dev or ([job.texts[i] for i in held], [job.labels[i] for i in held]), "part")
+    model, histories = trained(job, kept, dev or ([job.texts[i] for i in held], [job.labels[i] for i in held]), "part")
     folds = parts_of(job, [model.embed(job.texts)], model.embed(dev[0]) if dev else None, [_head(job, model)])
     tuned = _tuned(job, folds)
 
@@ -155,7 +155,7 @@ def _tuned(job: Job, folds: list[Fold]) -> Tuned:
 def _anew(job: Job, stop_after: Sequence[int]) -> tuple[Trainable, list[History]]:
     """The encoder trained on all examples; where one was trained on a part of them, each stage for as many epochs."""
     job.progress.stage("Training the encoder on all examples")
-    return _trained(job, np.arange(len(job.texts)), None, "all", stop_after)
+    return trained(job, np.arange(len(job.texts)), None, "all", stop_after)
 
 
 def _finished(job: Job, model: Trainable, histories: Sequence[History]) -> Encoded:
@@ -169,8 +169,9 @@ def _finished(job: Job, model: Trainable, histories: Sequence[History]) -> Encod
 
 def _head(job: Job, model: Trainable | WrappedClassifier) -> LinearHead | None:
     """The head that was trained with the encoder, where the recipe has it so."""
-    trained = job.recipe.head == "trained"
-    return LinearHead(model.labels, model.weights, model.bias, model.task) if trained else None
+    if job.recipe.head != "trained":
+        return None
+    return LinearHead(model.labels, model.weights, model.bias, model.task)
 
 
 def _encoded(job: Job, model: Trainable | WrappedClassifier, epochs: list[dict[str, Any]]) -> Encoded:
@@ -249,10 +250,10 @@ def _exported(job: Job) -> Path:
     return _exports[key]
 
 
-def _trained(
+def trained(
     job: Job, rows: Rows, dev: tuple[list[str], LabelSets] | None, name: str, stop_after: Sequence[int] = ()
 ) -> tuple[Trainable, list[History]]:
-    """The encoder after all stages on these rows; `stop_after` are each stage's epochs."""
+    """The encoder after all stages on these rows, and each stage's history; `stop_after` are each stage's epochs."""
     encoder = _trainable(job, job.recipe.normalise)
     histories = []
     for stage, schedule in enumerate(job.stages):

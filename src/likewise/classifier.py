@@ -26,7 +26,7 @@ from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import Progress
 from likewise.recipes import recipe_named
-from likewise.settings import SETTINGS, Settings
+from likewise.settings import SETTINGS, Settings, settings_of
 from likewise.targets import Shape, check_among, read_targets
 from likewise.types import Prediction, Task
 
@@ -40,19 +40,7 @@ except ImportError as error:
     ) from error
 
 _TASKS = ("auto", "single", "multi")
-_SETTINGS = (
-    "seed",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "max_tokens",
-    "objective",
-    "pooling",
-    "measure",
-    "holdout",
-    "storage",
-    "neighbours",
-)
+_SETTINGS = (*(setting.name for setting in settings_of("fit")), "neighbours")
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -65,7 +53,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
       several labels a text, and anything else for one label a text where every row has exactly one.
     - `classes`: names of the columns of an indicator matrix, in their order. Without it a DataFrame brings its own,
       and the columns of a bare matrix are numbered from 0.
-    - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `objective`, `pooling`, `measure`, `holdout`,
+    - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `objective`,
+      `contrastive_temperature`, `projection`, `preservation`, `batches`, `per_class`, `pooling`, `measure`, `holdout`,
       `storage`, `neighbours`.
 
     X is a list, tuple, one-dimensional array or Series of texts. y is one of three forms, and `predict` answers in
@@ -99,6 +88,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float | None = None,
         max_tokens: int | None = None,
         objective: str | None = None,
+        contrastive_temperature: float | None = None,
+        projection: str | None = None,
+        preservation: float | None = None,
+        batches: str | None = None,
+        per_class: int | None = None,
         pooling: str | None = None,
         measure: str | None = None,
         holdout: float | None = None,
@@ -115,6 +109,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.max_tokens = max_tokens
         self.objective = objective
+        self.contrastive_temperature = contrastive_temperature
+        self.projection = projection
+        self.preservation = preservation
+        self.batches = batches
+        self.per_class = per_class
         self.pooling = pooling
         self.measure = measure
         self.holdout = holdout

@@ -20,7 +20,7 @@ import click
 
 from likewise.commands.answering import check, classify, evaluate
 from likewise.commands.changing import forget, merge_labels, relabel, rename_label, teach
-from likewise.commands.making import demo, fit, recipes, wrap
+from likewise.commands.making import demo, fit, recipes, train_encoder, wrap
 from likewise.commands.options import DEBUG_VARIABLE, Group, ReaderGone, one_line, say
 from likewise.commands.remembering import diff, erase, export, history, move, refit, revert
 from likewise.errors import LikewiseError, suggestion
@@ -60,7 +60,7 @@ def cli(context: click.Context) -> None:
 
 
 for _command in (
-    demo, fit, wrap, classify, evaluate, teach, forget, relabel, rename_label, merge_labels,
+    demo, fit, wrap, train_encoder, classify, evaluate, teach, forget, relabel, rename_label, merge_labels,
     history, diff, revert, erase, refit, move, export, recipes, check,
 ):  # fmt: skip
     cli.add_command(_command)

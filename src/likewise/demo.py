@@ -18,7 +18,8 @@ from likewise.data import Columns, Dataset, read_examples
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import Progress
-from likewise.rendering import examples_table, fit_table, plain, prediction_panel
+from likewise.rendering import examples_table, plain, prediction_panel
+from likewise.rendering_fits import fit_table
 from likewise.settings import Settings
 from likewise.types import Prediction
 

@@ -7,6 +7,7 @@ comes from, and in what tuning may choose.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -44,17 +45,22 @@ class Recipe:
     def planned(self, few: bool, settings: Settings) -> tuple[Schedule, ...]:
         """The stages for this many examples, with what the user set in place of the recipe's own.
 
-        SettingError for an objective where the recipe aligns nothing.
+        SettingError for an objective where the recipe aligns nothing, and for contrast where it contrasts nothing.
         """
-        given: dict[str, Any] = {
-            name: value
-            for name in ("epochs", "batch_size", "learning_rate")
-            if (value := getattr(settings, name)) is not None
-        }
+        given = _given(settings, {name: name for name in ("epochs", "batch_size", "learning_rate")})
         if "epochs" in given:
             given.update(min_steps=0, max_steps=0)  # who names the epochs means them
         stages = tuple(replace(stage, **given) for stage in (self.few if few and self.few else self.stages))
+        stages = self._contrasted(stages, _given(settings, CONTRAST))
         return stages if settings.objective is None else self._aligned(stages, settings.objective)
+
+    def _contrasted(self, stages: tuple[Schedule, ...], given: dict[str, Any]) -> tuple[Schedule, ...]:
+        """The stages with other settings where they contrast embeddings."""
+        if given and not any(stage.contrastive for stage in stages):
+            named = next(name for name, field in CONTRAST.items() if field in given)
+            others = ", ".join(name for name, other in RECIPES.items() if any(s.contrastive for s in other.stages))
+            raise SettingError(f"{named}: recipe {self.name!r} contrasts no embeddings; recipes that do are {others}")
+        return tuple(replace(stage, **given) if stage.contrastive else stage for stage in stages)
 
     def _aligned(self, stages: tuple[Schedule, ...], objective: str) -> tuple[Schedule, ...]:
         """The stages with another objective where they align embeddings."""
@@ -77,6 +83,21 @@ OBJECTIVES = {
     "triplet": "triplet",
 }
 """The setting `objective`, and the weight of a schedule that it stands for."""
+
+CONTRAST = {
+    "contrastive_temperature": "temperature",
+    "projection": "projection",
+    "preservation": "preservation",
+    "batches": "batches",
+    "per_class": "per_class",
+}
+"""Settings of what contrasts embeddings, and the fields of a schedule that they stand for."""
+
+
+def _given(settings: Settings, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The fields whose settings the user has set."""
+    return {field: getattr(settings, name) for name, field in fields.items() if getattr(settings, name) is not None}
+
 
 # CEA trains on texts alike in class or not; its classifiers are fine-tuned more gently, and chosen by accuracy.
 _CEA = Schedule(
@@ -171,10 +192,25 @@ SOFTMAX = replace(
     stages=(_SOFTMAX,),
 )
 
+RETROFIT = Recipe(
+    name="retrofit",
+    objective="supervised contrast of projections, and preservation of what the encoder was",
+    use="`likewise train-encoder`: an encoder that knows a kind of label, for other data to start from",
+    source="retrofitting",
+    normalise=False,
+    pooling="cls",
+    stages=(
+        Schedule(
+            epochs=5, learning_rate=2e-5, cross_entropy=0.0, contrastive=1.0, projection="mlp", preservation=1.0,
+            batches="m-per-class",
+        ),
+    ),
+)  # fmt: skip
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        LIKEWISE, FROZEN, KNN_EC, CEA, CEA_SOFTMAX, CEA_FROZEN_SOFTMAX, SBERT_FROZEN_SOFTMAX, SOFTMAX,
+        LIKEWISE, FROZEN, KNN_EC, CEA, CEA_SOFTMAX, CEA_FROZEN_SOFTMAX, SBERT_FROZEN_SOFTMAX, SOFTMAX, RETROFIT,
     )
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast
 
 from likewise.errors import SettingError, suggestion
-from likewise.types import Pooling, Storage
+from likewise.types import Batches, Pooling, Projection, Storage
 
 Scope = Literal["fit", "answer"]
 """Which commands show the flag: those that fit, or those that answer."""
@@ -203,6 +203,40 @@ class Settings:
         scope="fit",
         help="what aligns embeddings: all pairs of a batch, pairs drawn one by one (CEA's Algorithm 1; encodes four "
         "times as many texts), the contrastive loss of such pairs, or triplets; unset: what the recipe says",
+    )
+    contrastive_temperature: float | None = _setting(
+        None,
+        scope="fit",
+        minimum=0,
+        exclusive=True,
+        help="how much a contrastive objective looks at the texts that are hardest to tell apart: the lower the more; "
+        "unset: what the recipe says",
+    )
+    projection: Projection | None = _setting(  # noqa: RUF009 (a field, like the others)
+        None,
+        scope="fit",
+        help="what a contrastive objective compares: the embeddings, or 64 dimensions that one layer or two make of "
+        "them while training; unset: what the recipe says",
+    )
+    preservation: float | None = _setting(
+        None,
+        scope="fit",
+        minimum=0,
+        help="how much a contrastive objective holds embeddings where they were (weight of the mean squared "
+        "difference); unset: what the recipe says",
+    )
+    batches: Batches | None = _setting(  # noqa: RUF009 (a field, like the others)
+        None,
+        scope="fit",
+        help="how texts come together for a contrastive objective: each with another of its class, as many of each "
+        "class drawn, or classes by their share; unset: what the recipe says",
+    )
+    per_class: int | None = _setting(
+        None,
+        scope="fit",
+        unit="texts",
+        minimum=2,
+        help="how many of each class drawn a batch has where batches are m-per-class; unset: what the recipe says",
     )
     pooling: Pooling | None = _setting(  # noqa: RUF009 (a field, like the others)
         None,

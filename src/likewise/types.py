@@ -13,6 +13,13 @@ Pooling = Literal["auto", "mean", "cls", "last", "summary"]
 """How tokens become an embedding: their mean, the first, or the last. "auto": the encoder's own way, the tokens' mean
 where it has none; "summary": its own way too, the token that sums up in its family where it has none."""
 
+Projection = Literal["none", "linear", "mlp"]
+"""What a contrastive objective compares: embeddings, or what a layer or two make of them while training."""
+
+Batches = Literal["class-aware", "m-per-class", "stratified"]
+"""How texts come together in a batch: each with another of its class and of its length; as many of each class that is
+drawn; every class by its share in the data."""
+
 OnConflict = Literal["keep", "replace", "both"]
 """What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""
 

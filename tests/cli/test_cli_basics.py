@@ -37,8 +37,8 @@ def test_the_commands_are_those_of_the_design(likewise):
     listed = re.findall(r"^  ([a-z-]+)  +\S", likewise().out.split("Commands:")[1], flags=re.MULTILINE)
 
     assert listed == [
-        "demo", "fit", "wrap", "classify", "evaluate", "teach", "forget", "relabel", "rename-label", "merge-labels",
-        "history", "diff", "revert", "erase", "refit", "move", "export", "recipes", "check",
+        "demo", "fit", "wrap", "train-encoder", "classify", "evaluate", "teach", "forget", "relabel", "rename-label",
+        "merge-labels", "history", "diff", "revert", "erase", "refit", "move", "export", "recipes", "check",
     ]  # fmt: skip
 
 

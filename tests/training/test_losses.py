@@ -211,7 +211,7 @@ def test_joint_is_the_weighted_sum_from_one_forward_pass() -> None:
     apart = 0.25 * alignment.from_embeddings(embeddings, labels) + 2 * contrastive.from_embeddings(embeddings, labels)
     assert float(joint([{"input": embeddings}], labels)) == pytest.approx(float(apart), rel=1e-6)
     assert model.calls == 1
-    assert joint.get_config_dict()["contrastive"] == {"weight": 2.0, "temperature": 0.5}
+    assert joint.get_config_dict()["contrastive"] == {"weight": 2.0, "temperature": 0.5, "projection": "none"}
 
 
 def test_what_a_loss_refuses() -> None:

@@ -1,4 +1,4 @@
-"""Commands that make a model, and those that show how: fit, wrap, recipes, demo."""
+"""Commands that make a model or an encoder, and those that show how: fit, wrap, train-encoder, recipes, demo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 # Of the answering side's settings, those that a fit reads too.
 _ANSWERING = ("threads", "token_budget", "runtime", "max_text")
+# Of a fit's settings, those that concern no encoder.
+_TUNING = ("measure", "storage")
 
 
 @click.command(cls=Command, short_help="Learn from labelled texts.")
@@ -99,8 +102,7 @@ def fit(
     tell_rejected(examples.rejected, rejects)
     decided = decide_task(examples.labels, cast("Literal['auto'] | Task", task), examples.where)
     held = _dev(dev, columns, decided, chosen)
-    work = work_folder(target)
-    try:
+    with _going_on(work_folder(target)) as work:
         fitted = _fit(
             data,
             examples,
@@ -112,10 +114,6 @@ def fit(
             work=work,
             progress=progress(),
         )
-    except KeyboardInterrupt:
-        if work.exists():
-            say(f"interrupted; the same command goes on from its checkpoints in {work}")
-        raise
     with fitted:
         fitted.save(target)
         if datastore is not None:
@@ -177,11 +175,76 @@ def wrap(
         _tell(_summary(wrapped, model, examples), as_json)
 
 
+@click.command("train-encoder", cls=Command, short_help="Train an encoder for other data to start from.")
+@click.argument("out")
+@click.argument("data")
+@click.option("--recipe", default="retrofit", metavar="R", help="What is trained, and how. [default: retrofit]")
+@click.option(
+    "--encoder",
+    default="all-MiniLM-L6-v2",
+    metavar="E",
+    help="A sentence-transformers model to begin with, by folder or name. [default: all-MiniLM-L6-v2]",
+)
+@click.option("--dev", metavar="DATA", help="Rows that choose the epoch. [default: a part of DATA is held out]")
+@column_options()
+@settings_options(*(setting for setting in settings_of("fit") if setting.name not in _TUNING), "max_text")
+@json_option
+def train_encoder(
+    out: str,
+    data: str,
+    recipe: str,
+    encoder: str,
+    dev: str | None,
+    text_column: str,
+    label_column: str | None,
+    separator: str,
+    rejects: str | None,
+    as_json: bool,
+) -> None:
+    """Train an encoder on labelled texts: DATA becomes OUT, an ordinary sentence-transformers folder.
+
+    It keeps no examples. Other data can start from it: likewise fit MODEL DATA --encoder OUT.
+    """
+    from likewise.data import read_examples
+
+    chosen, target = settings(), Path(os.path.abspath(out))
+    _refuse_taken(target)
+    columns = columns_from(text_column, label_column, None, separator)
+    examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
+    tell_rejected(examples.rejected, rejects)
+    held = _dev(dev, columns, None, chosen)
+    from likewise.train_encoder import train_encoder as train
+
+    with _naming(data), _going_on(work_folder(target)) as work:
+        summary = train(
+            target, examples.texts, examples.labels, recipe=recipe, encoder=encoder, dev=held, settings=chosen,
+            work=work, progress=progress(),
+        )  # fmt: skip
+    if as_json:
+        print_json(asdict(summary))
+        return
+    from likewise.rendering import stdout
+    from likewise.rendering_fits import render_encoder
+
+    render_encoder(stdout(), summary)
+
+
 def _fit(data: str, examples: Dataset, **arguments: Any) -> Model:
     from likewise.fitting import fit as fit_model
 
     with _naming(data):
         return fit_model(examples.texts, examples.labels, refs=examples.refs, source=examples.source, **arguments)
+
+
+@contextlib.contextmanager
+def _going_on(work: Path) -> Iterator[Path]:
+    """Who interrupts training is told how it goes on."""
+    try:
+        yield work
+    except KeyboardInterrupt:
+        if work.exists():
+            say(f"interrupted; the same command goes on from its checkpoints in {work}")
+        raise
 
 
 @contextlib.contextmanager
@@ -210,7 +273,8 @@ def _tell(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    from likewise.rendering import render_fit, stdout
+    from likewise.rendering import stdout
+    from likewise.rendering_fits import render_fit
 
     render_fit(stdout(), summary)
 
@@ -258,7 +322,8 @@ def recipes(as_json: bool) -> None:
             )
         )
         return
-    from likewise.rendering import recipes_table, stdout
+    from likewise.rendering import stdout
+    from likewise.rendering_fits import recipes_table
 
     stdout().print(recipes_table(RECIPES.values()))
 

@@ -215,7 +215,7 @@ def tell_rejected(count: int, rejects: str | None) -> None:
 
 def progress() -> Progress:
     """Bars on a terminal; elsewhere only warnings, one line each."""
-    from likewise.rendering import RichProgress
+    from likewise.rendering_fits import RichProgress
 
     return RichProgress()
 

@@ -106,7 +106,8 @@ def refit(
     if as_json:
         print_json(asdict(done))
         return
-    from likewise.rendering import render_refit, stdout
+    from likewise.rendering import stdout
+    from likewise.rendering_fits import render_refit
 
     render_refit(stdout(), done)
 

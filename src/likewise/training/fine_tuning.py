@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from transformers import PrinterCallback
 
 from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
+from likewise.training.balanced_sampling import PerClassBatchSampler, StratifiedBatchSampler
 from likewise.training.checkpoints import Checkpoints, digest, put_weights, step_of, weights_of
 from likewise.training.determinism import contained, native_bfloat16
 from likewise.training.losses.alignment import ClassDrivenAlignment
@@ -28,6 +30,7 @@ from likewise.training.losses.contrastive_pairs import ContrastivePairs
 from likewise.training.losses.cosine_pairs import CosinePairs
 from likewise.training.losses.joint import Joint
 from likewise.training.losses.objective import Objective
+from likewise.training.losses.preservation import Preservation
 from likewise.training.losses.triplet import TripletRanking
 from likewise.training.pair_sampling import PairBatchSampler
 from likewise.training.sampling import ClassAwareBatchSampler
@@ -38,7 +41,7 @@ from likewise.types import Task
 
 __all__ = ["Epoch", "History", "Trained", "fine_tune", "objective"]
 
-CLASSIFIER = "classifier"
+CLASSIFIER, CONTRASTIVE = "classifier", "contrastive"
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +160,7 @@ def _train(
     """Run the trainer, from the last checkpoint if there is one, and put the best weights back."""
     labels = train.targets.argmax(axis=1) if task == "single" else train.targets
     data = Dataset.from_dict({"text": list(train.texts), "label": labels.tolist()})
-    sampling: Any = PairBatchSampler if schedule.pairs else ClassAwareBatchSampler
+    sampling = _sampling(schedule)
     size = schedule.batch_size // 2 if schedule.pairs else schedule.batch_size
     lengths = token_counts(model, train.texts)
     a_pass = len(sampling(data, size, lengths=lengths))
@@ -180,13 +183,27 @@ def _train(
         progress.tell(f"Training goes on after step {step_of(checkpoint)}, where it was interrupted.")
     sampler = partial(sampling, lengths=lengths, passes=passes)
     arguments = _arguments(schedule, size, epochs, seed, checkpoints.folder, sampler)
-    if CLASSIFIER in loss.parts:
-        arguments.learning_rate_mapping = {rf"\.{CLASSIFIER}\.{CLASSIFIER}\.": schedule.head_learning_rate}
+    starting = [name for name in (rf"{CLASSIFIER}\.{CLASSIFIER}", rf"{CONTRASTIVE}\.projection") if _has(loss, name)]
+    arguments.learning_rate_mapping = {rf"\.{name}\.": schedule.head_learning_rate for name in starting}
     trainer = EncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[watch])
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     watch.restore_best()
     return watch.history()
+
+
+def _sampling(schedule: Schedule) -> Any:
+    """What makes the batches."""
+    if schedule.pairs:
+        return PairBatchSampler
+    if schedule.batches == "m-per-class":
+        return partial(PerClassBatchSampler, per_class=schedule.per_class)
+    return StratifiedBatchSampler if schedule.batches == "stratified" else ClassAwareBatchSampler
+
+
+def _has(loss: Joint, name: str) -> bool:
+    """Whether there are weights of that name (a pattern)."""
+    return any(re.search(rf"parts\.{name}\.", weight) for weight, _ in loss.named_parameters())
 
 
 def _scorer(
@@ -216,7 +233,10 @@ def objective(model: SentenceTransformer, n_labels: int, task: Task, schedule: S
     if schedule.triplet:
         parts["triplet"] = (schedule.triplet, TripletRanking(model))
     if schedule.contrastive:
-        parts["contrastive"] = (schedule.contrastive, SupervisedContrastive(model, schedule.temperature))
+        loss = SupervisedContrastive(model, schedule.temperature, schedule.projection)
+        parts[CONTRASTIVE] = (schedule.contrastive, loss)
+    if schedule.preservation:
+        parts["preservation"] = (schedule.preservation, Preservation(model))
     return Joint(model, parts)
 
 

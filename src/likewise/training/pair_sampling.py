@@ -6,19 +6,14 @@ have one label too many: then a first choice is kept or drawn again so that all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from likewise.errors import DataError
-from likewise.training.sampling import Rows, label_column
-
-if TYPE_CHECKING:
-    import torch
-    from datasets import Dataset
+from likewise.training.sampling import Rows, SeededBatchSampler
 
 TRIES = 100  # of a negative partner, before all texts are looked through for one
 
@@ -123,46 +118,26 @@ class _Bearers:
         return np.asarray((self.has[rows] & self.has[others]).sum(axis=1))
 
 
-class PairBatchSampler(DefaultBatchSampler):
-    """CEA's Algorithm 1 as batches: each text's positive and negative pair once an epoch, drawn anew and shuffled.
+class PairBatchSampler(SeededBatchSampler):
+    """CEA's Algorithm 1 as batches: each text's positive and negative pair once a pass, drawn anew and shuffled.
 
-    For `batch_sampler` of sentence-transformers' training arguments, with one text column and a `PairObjective`: rows
-    2i and 2i + 1 of a batch are a pair. Batches hold `batch_size` pairs, twice as many rows, the last one perhaps
-    fewer (dropped with `drop_last`); an epoch draws `passes` times. The same seed and epoch (`set_epoch`) give the
-    same batches, whatever the global random state. `lengths` is taken so that callers can treat this as
-    `ClassAwareBatchSampler`, and makes no difference: the algorithm pairs texts of any length.
+    With one text column and a `PairObjective`: rows 2i and 2i + 1 of a batch are a pair. Batches hold `batch_size`
+    pairs, twice as many rows, the last one perhaps fewer (dropped with `drop_last`). Lengths make no difference: the
+    algorithm pairs texts of any length.
 
-    Raises DataError without a label column, or where no two texts can be paired.
+    Raises DataError where no two texts can be paired.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int,
-        drop_last: bool = False,
-        valid_label_columns: list[str] | None = None,
-        generator: torch.Generator | None = None,  # ours is derived from seed and epoch instead
-        seed: int = 0,
-        *,
-        lengths: Sequence[int] | NDArray[Any] | None = None,
-        passes: int = 1,
-    ) -> None:
-        super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
-        self.labels = np.asarray(dataset[label_column(dataset, valid_label_columns)])
-        self.passes = passes
+    def prepare(self) -> int:
+        """Count the pairs; how many batches a pass has."""
         pairs = len(draw_pairs(self.labels, np.random.default_rng(0)))
         if not pairs:
-            raise DataError(f"found {len(dataset)} labelled texts to pair; give at least two")
-        self.pairs_a_pass = pairs - pairs % batch_size if drop_last else pairs
+            raise DataError(f"found {len(self.labels)} labelled texts to pair; give at least two")
+        self.pairs_a_pass = pairs - pairs % self.batch_size if self.drop_last else pairs
+        return -(-self.pairs_a_pass // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        """The epoch's batches, as lists of row numbers."""
-        for number in range(self.epoch * self.passes, (self.epoch + 1) * self.passes):
-            rng = np.random.default_rng([self.seed, number])
-            pairs = rng.permutation(draw_pairs(self.labels, rng))[: self.pairs_a_pass]
-            for start in range(0, len(pairs), self.batch_size):
-                yield pairs[start : start + self.batch_size].ravel().tolist()
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
-        return -(-self.pairs_a_pass // self.batch_size) * self.passes
+    def a_pass(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        """The batches of one pass, as lists of row numbers."""
+        pairs = rng.permutation(draw_pairs(self.labels, rng))[: self.pairs_a_pass]
+        for start in range(0, len(pairs), self.batch_size):
+            yield pairs[start : start + self.batch_size].ravel().tolist()

@@ -7,7 +7,7 @@ repair afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -114,13 +114,12 @@ def batch_count(rows: int, bunches: int, batch_size: int) -> int:
     return min(-(-rows // batch_size), bunches)
 
 
-class ClassAwareBatchSampler(DefaultBatchSampler):
-    """Every row once an epoch, in batches where each meets a positive and texts of about its length.
+class SeededBatchSampler(DefaultBatchSampler):
+    """What our samplers share: labels, lengths, and batches that follow from seed and epoch alone.
 
-    For `batch_sampler` of sentence-transformers' training arguments, as it is or with `functools.partial`:
-    `lengths` are the texts' in tokens (left out: characters of the first text column), and an epoch passes over
-    the rows `passes` times. Batches hold `batch_size` texts, give or take two. The same seed and epoch
-    (`set_epoch`) give the same batches, whatever the global random state.
+    For `batch_sampler` of sentence-transformers' training arguments, as it is or with `functools.partial`: `lengths`
+    are the texts' in tokens (left out: characters of the first text column), and an epoch passes over the rows
+    `passes` times. The same seed and epoch (`set_epoch`) give the same batches, whatever the global random state.
 
     Raises DataError without a label column, or without one length a row.
     """
@@ -129,7 +128,7 @@ class ClassAwareBatchSampler(DefaultBatchSampler):
         self,
         dataset: Dataset,
         batch_size: int,
-        drop_last: bool = False,  # batches are of even size, so there is no short last one to drop
+        drop_last: bool = False,
         valid_label_columns: list[str] | None = None,
         generator: torch.Generator | None = None,  # ours is derived from seed and epoch instead
         seed: int = 0,
@@ -140,22 +139,45 @@ class ClassAwareBatchSampler(DefaultBatchSampler):
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
         label = label_column(dataset, valid_label_columns)
         if lengths is None:
-            text = next(name for name in dataset.column_names if name != label)
+            text = next((name for name in dataset.column_names if name != label), label)
             lengths = [len(str(value)) for value in dataset[text]]
         if len(lengths) != len(dataset):
             raise DataError(f"found {len(lengths)} lengths for {len(dataset)} rows; give one length a row")
         self.lengths = np.asarray(lengths)
+        self.labels = np.asarray(dataset[label])
         self.passes = passes
-        self.members = rows_by_label(np.asarray(dataset[label]))
-        bunches = len(draw_bunches(self.members, self.lengths, np.random.default_rng(0)))
-        self.batches_a_pass = batch_count(len(dataset), bunches, batch_size)
+        self.batches_a_pass = self.prepare()
+
+    def prepare(self) -> int:
+        """Do what needs doing once; how many batches a pass has."""
+        raise NotImplementedError
+
+    def a_pass(self, rng: np.random.Generator) -> Iterable[list[int]]:
+        """The batches of one pass, as lists of row numbers."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[list[int]]:
         """The epoch's batches, as lists of row numbers."""
         for number in range(self.epoch * self.passes, (self.epoch + 1) * self.passes):
-            rng = np.random.default_rng([self.seed, number])
-            yield from cut_batches(draw_bunches(self.members, self.lengths, rng), self.lengths, self.batch_size, rng)
+            yield from self.a_pass(np.random.default_rng([self.seed, number]))
 
     def __len__(self) -> int:
         """Batches an epoch."""
         return self.batches_a_pass * self.passes
+
+
+class ClassAwareBatchSampler(SeededBatchSampler):
+    """Every row once a pass, in batches where each meets a positive and texts of about its length.
+
+    Batches hold `batch_size` texts, give or take two. They are of even size, so there is no short last one to drop.
+    """
+
+    def prepare(self) -> int:
+        """Sort the rows by label; how many batches a pass has."""
+        self.members = rows_by_label(self.labels)
+        bunches = len(draw_bunches(self.members, self.lengths, np.random.default_rng(0)))
+        return batch_count(len(self.lengths), bunches, self.batch_size)
+
+    def a_pass(self, rng: np.random.Generator) -> list[list[int]]:
+        """The batches of one pass, as lists of row numbers."""
+        return cut_batches(draw_bunches(self.members, self.lengths, rng), self.lengths, self.batch_size, rng)

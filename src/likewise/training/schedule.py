@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from likewise.errors import SettingError
+from likewise.types import Batches, Projection
 
 Select = Literal["macro_f1", "accuracy", "spearman"]
 
 OBJECTIVES = ("cross_entropy", "alignment", "cosine_pairs", "contrastive_pairs", "triplet", "contrastive")
-"""The weights of the objectives."""
+"""The weights of the objectives that teach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,14 @@ class Schedule:
     """Weight of the supervised contrastive loss (Khosla et al. 2020, eq. 2)."""
     temperature: float = 0.1
     """The supervised contrastive loss's, over 0."""
+    projection: Projection = "none"
+    """What the supervised contrastive loss compares."""
+    preservation: float = 0.0
+    """Weight of the mean squared difference to the embeddings before this stage."""
+    batches: Batches = "class-aware"
+    """How texts come together in a batch, where they come one by one."""
+    per_class: int = 4
+    """Texts of each class in a batch "m-per-class"; `batch_size` is as many times the classes in it."""
     frozen: bool = False
     """Train the classifier alone and leave the encoder as it is."""
     select: Select = "macro_f1"
@@ -72,13 +81,20 @@ class Schedule:
 
     def __post_init__(self) -> None:
         """Raise SettingError for the first value that cannot be."""
-        for name, low in (("epochs", 1), ("batch_size", 2), ("patience", 0), ("min_steps", 0), ("max_steps", 0)):
+        for name, low in (
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("per_class", 2),
+            ("patience", 0),
+            ("min_steps", 0),
+            ("max_steps", 0),
+        ):
             if getattr(self, name) < low:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected {low} or more")
         for name in ("learning_rate", "head_learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected a number over 0")
-        for name in ("weight_decay", "slack", *OBJECTIVES):
+        for name in ("weight_decay", "slack", "preservation", *OBJECTIVES):
             if not getattr(self, name) >= 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name in ("warmup", "dropout", "label_smoothing"):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize
 
 from likewise.progress import Progress
 from likewise.training.export import export_onnx
@@ -85,6 +87,12 @@ class Trainable:
                 list(texts), batch_size=BATCH, normalize_embeddings=self._normalise, show_progress_bar=False
             )
         return np.asarray(found, dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write an ordinary sentence-transformers folder, which normalises its embeddings where the recipe does."""
+        modules = [*self._model, Normalize()] if self._normalise else list(self._model)
+        with quiet():
+            SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
 
     def write(self, folder: Path) -> None:
         """Write the sentence-transformers folder, and in it, as `onnx/`, the encoder that answers."""

@@ -25,13 +25,17 @@ class Joint(Objective):
         self.weights = {name: weight for name, (weight, _) in parts.items()}
         self.parts = nn.ModuleDict({name: part for name, (_, part) in parts.items()})
 
-    def from_embeddings(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def from_batch(self, features: dict[str, Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
         """The weighted sum, a scalar. Embeddings (n, d), labels as every part takes them."""
         losses = [
-            self.weights[name] * cast(Objective, part).from_embeddings(embeddings, labels)
+            self.weights[name] * cast(Objective, part).from_batch(features, embeddings, labels)
             for name, part in self.parts.items()
         ]
         return torch.stack(losses).sum()
+
+    def from_embeddings(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The same for parts that read no text again."""
+        return self.from_batch({}, embeddings, labels)
 
     def get_config_dict(self) -> dict[str, Any]:
         """Each part's weight and what it was made with."""

@@ -28,6 +28,10 @@ class Objective(nn.Module):
         if len(columns) != 1:
             raise DataError(f"found {len(columns)} text columns; {type(self).__name__} takes exactly one")
         embeddings: Tensor = self.model(columns[0])["sentence_embedding"]
+        return self.from_batch(columns[0], embeddings, labels)
+
+    def from_batch(self, features: dict[str, Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The same from a batch whose embeddings (n, d) are there already, for objectives that read the texts again."""
         return self.from_embeddings(embeddings, labels)
 
     def from_embeddings(self, embeddings: Tensor, labels: Tensor) -> Tensor:
