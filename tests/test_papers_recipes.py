@@ -38,7 +38,13 @@ TEXTS, LABELS = (list(part) for part in zip(*ROWS, strict=True))
 QUERIES = ["the parcel is late", "my bill", "a bird"]
 BRISK: dict[str, Any] = {"epochs": 3, "learning_rate": 3e-3, "batch_size": 8, "seed": 0}
 PAPERS = [name for name in RECIPES if name not in ("likewise", "frozen")]
+SOURCE = (["good", "great", "bad", "awful", "fine"] * 4, ["liked", "liked", "disliked", "disliked", "liked"] * 4)
+"""Another task, for the recipes that learn from one."""
 TRAINED = [name for name in PAPERS if RECIPES[name].head == "trained"]
+
+
+def source_of(recipe: str) -> Any:
+    return SOURCE if RECIPES[recipe].needs_source else None
 
 
 @pytest.fixture(scope="module", params=PAPERS)
@@ -46,7 +52,8 @@ def model(request: pytest.FixtureRequest, tiny_encoder: Path, tmp_path_factory: 
     path = tmp_path_factory.mktemp(request.param) / "model"
     dev = (TEXTS[::3], LABELS[::3])
     settings = Settings(**BRISK)
-    with fit(TEXTS, LABELS, recipe=request.param, encoder=str(tiny_encoder), dev=dev, settings=settings) as fitted:
+    given: Any = dict(encoder=str(tiny_encoder), dev=dev, source_task=source_of(request.param), settings=settings)
+    with fit(TEXTS, LABELS, recipe=request.param, **given) as fitted:
         fitted.save(path)
     with Model.open(path) as opened:
         yield opened
@@ -91,6 +98,7 @@ def test_a_renamed_label_is_answered_by_its_new_name(model: Model) -> None:
 def test_the_head_is_the_classifier_that_was_trained(recipe: str, tiny_encoder: Path, tmp_path: Path) -> None:
     dev = (TEXTS[::3], LABELS[::3])
     given: Any = dict(recipe=recipe, encoder=str(tiny_encoder), dev=dev, settings=Settings(**{**BRISK, "epochs": 1}))
+    given["source_task"] = source_of(recipe)
     with fit(TEXTS, LABELS, **given) as one, fit(TEXTS, LABELS, **given) as again:
         one.save(tmp_path / "model")
         head = read_decision(Layout(tmp_path / "model"), 1).head

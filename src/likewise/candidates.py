@@ -254,22 +254,26 @@ def trained(
     job: Job, rows: Rows, dev: tuple[list[str], LabelSets] | None, name: str, stop_after: Sequence[int] = ()
 ) -> tuple[Trainable, list[History]]:
     """The encoder after all stages on these rows, and each stage's history; `stop_after` are each stage's epochs."""
-    encoder = _trainable(job, job.recipe.normalise)
-    histories = []
+    encoder, histories, source = _trainable(job, job.recipe.normalise), [], job.source
     for stage, schedule in enumerate(job.stages):
-        histories.append(
-            encoder.fine_tune(
-                [job.texts[i] for i in rows],
-                [job.labels[i] for i in rows],
-                task=job.task,
-                schedule=schedule,
-                dev=dev,
-                seed=job.settings.seed,
-                work=job.work / f"{name}-{stage + 1}",
-                progress=job.progress,
-                stop_after=stop_after[stage] if stop_after else 0,
-            )
+        texts, labels, task, held = [job.texts[i] for i in rows], [job.labels[i] for i in rows], job.task, dev
+        place, last = f"{name}-{stage + 1}", stop_after[stage] if stop_after else 0
+        if source and schedule.data == "source":  # the same whatever the rows: what was trained is found again
+            (texts, labels), task, held = source.rows(False), source.task, source.rows(True)
+            place, last = f"source-{stage + 1}", 0
+        history = encoder.fine_tune(
+            texts,
+            labels,
+            task=task,
+            schedule=schedule,
+            dev=held,
+            seed=job.settings.seed,
+            work=job.work / place,
+            progress=job.progress,
+            stop_after=last,
+            beside=(source.texts, source.labels, source.task) if source and schedule.data == "both" else None,
         )
+        histories.append(history)
     return encoder, histories
 
 

@@ -123,14 +123,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # Learning
 
     def fit(
-        self, X: object, y: object, *, dev: tuple[object, object] | None = None, progress: Progress | None = None
+        self,
+        X: object,
+        y: object,
+        *,
+        dev: tuple[object, object] | None = None,
+        source_task: tuple[Sequence[str], Sequence[object]] | None = None,
+        progress: Progress | None = None,
     ) -> Classifier:
         """Fit a new model, with a datastore of its own; a model fitted before and never saved is closed.
 
-        `dev`: a pair (X, y) that chooses the settings and joins neither training nor datastore. SettingError names
-        every wrong parameter; DataError, LabelError and EncoderError say what cannot be fitted.
+        `dev`: a pair (X, y) that chooses the settings and joins neither training nor datastore. `source_task`: texts
+        and labels (or lists of labels) of another task, for a recipe that learns from one. SettingError names every
+        wrong parameter; DataError, LabelError and EncoderError say what cannot be fitted.
         """
-        return self._fit(X, y, self.classes, dev, progress)
+        return self._fit(X, y, self.classes, dev, progress, source_task=source_task)
 
     def partial_fit(self, X: object, y: object, classes: ArrayLike | None = None) -> Classifier:
         """Teach labelled texts, at once and without training; labels may be new. The first call of all fits.
@@ -155,6 +162,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dev: tuple[object, object] | None,
         progress: Progress | None,
         strict: bool = True,
+        source_task: tuple[Sequence[str], Sequence[object]] | None = None,
     ) -> Classifier:
         settings = self._checked_parameters()
         if y is None:
@@ -176,7 +184,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         held = None if dev is None else self._dev(dev, shape)
         model = fit(
             texts, sets, task=task, recipe=self.recipe, encoder=_path(self.encoder), dev=held,
-            settings=settings, progress=progress,
+            source_task=source_task, settings=settings, progress=progress,
         )  # fmt: skip
         old = self.__dict__.get("model_")
         self.model_, self.task_, self._shape = model, model.task, shape

@@ -36,6 +36,7 @@ def fit(
     recipe: str = "likewise",
     encoder: str = DEFAULT,
     dev: tuple[Sequence[str], Sequence[object]] | None = None,
+    source_task: tuple[Sequence[str], Sequence[object]] | None = None,
     settings: Settings | None = None,
     source: str = "fit",
     work: Path | None = None,
@@ -44,7 +45,8 @@ def fit(
     """Fit a model to labelled texts; it lives in a temporary directory until it is saved.
 
     `dev` rows choose the settings and join neither training nor datastore; without them a part of the examples is
-    held out, and joins the datastore afterwards. `work` is where training keeps its checkpoints: a fit that was
+    held out, and joins the datastore afterwards. `source_task`: texts and labels of another task, for a recipe that
+    learns from one; none of them joins the datastore. `work` is where training keeps its checkpoints: a fit that was
     killed and is called again with the same arguments goes on there. DataError, LabelError, SettingError or
     EncoderError for what cannot be fitted, MissingExtra without `likewise[train]`.
     """
@@ -52,7 +54,8 @@ def fit(
 
     def asked(root: Path) -> Job:
         chosen, place = settings or Settings.resolve(), work or root / "work"
-        return checked(texts, labels, refs, task, recipe_named(recipe), encoder, dev, chosen, progress, place)
+        return checked(texts, labels, refs, task, recipe_named(recipe), encoder, dev, chosen, progress, place,
+                       source_task)  # fmt: skip
 
     return _made(asked, candidates, source, progress)
 

@@ -53,6 +53,21 @@ class Split:
 
 
 @dataclass(frozen=True)
+class SourceTask:
+    """Another task that a recipe learns from: its texts, label sets and kind, and row numbers that choose its epoch."""
+
+    texts: list[str]
+    labels: LabelSets
+    task: Task
+    held: Rows
+
+    def rows(self, held: bool) -> tuple[list[str], LabelSets]:
+        """The rows that choose the epoch, or the others."""
+        chosen = self.held if held else np.setdiff1d(np.arange(len(self.texts)), self.held)
+        return [self.texts[i] for i in chosen], [self.labels[i] for i in chosen]
+
+
+@dataclass(frozen=True)
 class Job:
     """Everything a fit was asked, checked."""
 
@@ -67,6 +82,7 @@ class Job:
     settings: Settings
     progress: Progress
     work: Path
+    source: SourceTask | None = None
 
     @property
     def measure(self) -> Measure:
@@ -95,9 +111,14 @@ def checked(
     settings: Settings,
     progress: Progress,
     work: Path,
+    source: tuple[Sequence[str], Sequence[object]] | None = None,
 ) -> Job:
-    """The job, with the encoder found and the split made. DataError, LabelError, SettingError or EncoderError."""
+    """The job, with the encoder found and the split made. DataError, LabelError, SettingError or EncoderError.
+
+    `source`: texts and labels of another task, for a recipe that learns from one.
+    """
     plan.planned(False, settings)  # before any work: what the recipe cannot do
+    plan.check_source(source is not None)
     settings = replace(settings, measure=settings.measure or plan.measure)
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)
     decided = decide_task(label_sets, task)
@@ -121,7 +142,18 @@ def checked(
     return Job(
         good, label_sets, given, decided, plan, encoder, resolve(encoder),
         _split(good, label_sets, len(counts), held, settings), settings, progress, work,
+        None if source is None else _source(source, settings),
     )  # fmt: skip
+
+
+def _source(rows: tuple[Sequence[str], Sequence[object]], settings: Settings) -> SourceTask:
+    texts, labels = _examples(*rows, "source texts", "source labels", settings)
+    counts = Counter(label for row in labels for label in row)
+    if len(counts) < 2:
+        raise LabelError(f"source labels: found {len(counts)} label(s), expected at least two different ones")
+    split = _split(texts, labels, len(counts), None, settings)
+    held = np.array([], dtype=np.int64) if len(split.parts) > 1 else split.parts[0][1]
+    return SourceTask(texts, labels, decide_task(labels, "auto"), held)
 
 
 def _examples(

@@ -297,19 +297,21 @@ class Model:
         note: str | None = None,
         work: Path | None = None,
         progress: Progress | None = None,
+        source_task: tuple[Sequence[str], Sequence[object]] | None = None,
         **settings: object,
     ) -> Refit:
         """Train a new generation on the examples as they stand; ids, refs and history stay.
 
         Recipe, encoder and the fit's settings are those of the present generation unless others are given. It answers
         until the new one is complete, in every process, and is kept until `prune`. `work` is where training keeps its
-        checkpoints: the same call goes on there after a kill. Errors as those of a fit; LedgerReadOnly.
+        checkpoints: the same call goes on there after a kill. `source_task` (texts, labels) is another task, for a
+        recipe that learns from one. Errors as those of a fit; LedgerReadOnly.
         """
         from likewise.refitting import refit
 
         return refit(
-            self._layout, self._writable, self._answering, recipe=recipe, encoder=encoder, given=settings, work=work,
-            progress=progress or Progress(), by=who(by), note=note,
+            self._layout, self._writable, self._answering, recipe=recipe, encoder=encoder, given=settings,
+            source_task=source_task, work=work, progress=progress or Progress(), by=who(by), note=note,
         )  # fmt: skip
 
     def move(self, datastore: str, by: str | None = None, note: str | None = None) -> int:

@@ -54,6 +54,24 @@ class Recipe:
         stages = self._contrasted(stages, _given(settings, CONTRAST))
         return stages if settings.objective is None else self._aligned(stages, settings.objective)
 
+    @property
+    def needs_source(self) -> bool:
+        """Whether it learns from a second data set as well."""
+        return any(stage.data != "target" for stage in self.stages)
+
+    def check_source(self, given: bool) -> None:
+        """SettingError where a second data set is missing, or is none of the recipe's business."""
+        if self.needs_source and not given:
+            raise SettingError(
+                f"source: found none, but recipe {self.name!r} learns from a second data set, too; give its labelled "
+                "texts (--source DATA)"
+            )
+        if given and not self.needs_source:
+            others = ", ".join(name for name, other in RECIPES.items() if other.needs_source)
+            raise SettingError(
+                f"source: recipe {self.name!r} learns from no second data set; recipes that do are {others}"
+            )
+
     def _contrasted(self, stages: tuple[Schedule, ...], given: dict[str, Any]) -> tuple[Schedule, ...]:
         """The stages with other settings where they contrast embeddings."""
         if given and not any(stage.contrastive for stage in stages):
@@ -207,10 +225,32 @@ RETROFIT = Recipe(
     ),
 )  # fmt: skip
 
+_FINE_TUNED = Schedule(epochs=4, learning_rate=1e-4, max_steps=800)
+
+TRANSFER = Recipe(
+    name="transfer",
+    objective="cross-entropy on another task, then on this one",
+    use="few examples, and many of a task that is related (`--source`)",
+    source="common-space transfer, Model-1; retrofitting's baseline",
+    normalise=False,
+    stages=(replace(_FINE_TUNED, data="source"), _FINE_TUNED),
+    head="trained",
+)
+
+MULTITASK = replace(
+    TRANSFER,
+    name="multitask",
+    objective="cross-entropy on this task and another one at once, each with a classifier of its own",
+    use="to compare; the same data as transfer takes",
+    source="common-space transfer, Model-2; retrofitting's baseline",
+    stages=(replace(_FINE_TUNED, data="both"),),
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         LIKEWISE, FROZEN, KNN_EC, CEA, CEA_SOFTMAX, CEA_FROZEN_SOFTMAX, SBERT_FROZEN_SOFTMAX, SOFTMAX, RETROFIT,
+        TRANSFER, MULTITASK,
     )
 }  # fmt: skip
 

@@ -43,6 +43,7 @@ def refit(
     *,
     recipe: str | None,
     encoder: str | None,
+    source_task: tuple[Sequence[str], Sequence[object]] | None,
     given: Mapping[str, object],
     work: Path | None,
     progress: Progress,
@@ -51,6 +52,7 @@ def refit(
 ) -> Refit:
     """Make a new generation and answer from it. Raises what a fit raises; after any error the present one goes on.
 
+    `source_task`: texts and labels of another task, for a recipe that learns from one; models do not keep them.
     `given` are settings in the place of the present generation's.
     """
     if ledger.read_only:
@@ -67,7 +69,7 @@ def refit(
     present = ledger.vectors([delta.text_id for delta in deltas], answering.fingerprint)
     with tempfile.TemporaryDirectory(prefix="likewise-") as folder:
         try:
-            job = _job(old, examples, recipe, encoder, settings, work or Path(folder, "work"), progress)
+            job = _job(old, examples, recipe, encoder, source_task, settings, work or Path(folder, "work"), progress)
             found = candidates(job)
             chosen = best(found)
             before = _before(job, present, answering)
@@ -127,13 +129,16 @@ def _job(
     examples: list[Example],
     recipe: str | None,
     encoder: str | None,
+    source_task: tuple[Sequence[str], Sequence[object]] | None,
     settings: Settings,
     work: Path,
     progress: Progress,
 ) -> Job:
     texts, labels = [example.text for example in examples], [example.labels for example in examples]
     chosen, name = recipe or old.recipe, encoder or old.encoder
-    return checked(texts, labels, None, old.task, recipe_named(chosen), name, None, settings, progress, work)
+    return checked(
+        texts, labels, None, old.task, recipe_named(chosen), name, None, settings, progress, work, source_task
+    )
 
 
 def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:

@@ -58,6 +58,7 @@ def train_encoder(
     recipe: str = "retrofit",
     encoder: str = DEFAULT,
     dev: tuple[Sequence[str], Sequence[object]] | None = None,
+    source_task: tuple[Sequence[str], Sequence[object]] | None = None,
     settings: Settings | None = None,
     work: Path | None = None,
     progress: Progress | None = None,
@@ -65,6 +66,7 @@ def train_encoder(
     """Train an encoder on labelled texts as a recipe's stages have it, and write its folder to `target`.
 
     `dev` rows choose the epoch that is kept; without them a part of the examples is held out, unless they are few.
+    `source_task`: texts and labels of another task, for a recipe that learns from one.
     `work` is where checkpoints are kept: training that was killed goes on there when it is called again. ModelError
     where something is at `target` already, SettingError for a recipe that trains nothing, and what `fit` raises.
     """
@@ -78,7 +80,9 @@ def train_encoder(
     started = time.monotonic()
     own = None if work else temporary_root()
     try:
-        job = checked(texts, labels, None, task, plan, encoder, dev, chosen, progress, work or own or place)
+        job = checked(
+            texts, labels, None, task, plan, encoder, dev, chosen, progress, work or own or place, source_task
+        )
         summary = _trained(job, place, started)
         shutil.rmtree(job.work, ignore_errors=True)
     finally:

@@ -20,6 +20,9 @@ Batches = Literal["class-aware", "m-per-class", "stratified"]
 """How texts come together in a batch: each with another of its class and of its length; as many of each class that is
 drawn; every class by its share in the data."""
 
+LearntFrom = Literal["target", "source", "both"]
+"""Which labelled texts train: those of the task at hand, those of another one that it is to profit from, or both."""
+
 OnConflict = Literal["keep", "replace", "both"]
 """What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""
 

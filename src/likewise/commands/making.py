@@ -20,18 +20,20 @@ from likewise.commands.options import (
     model_argument,
     print_json,
     progress,
+    read_labelled,
     say,
     settings,
     settings_options,
+    source_option,
     tell_rejected,
     work_folder,
 )
 from likewise.errors import DataError, LabelError, ModelError
-from likewise.settings import Settings, settings_of
+from likewise.settings import settings_of
 from likewise.types import Task
 
 if TYPE_CHECKING:
-    from likewise.data import Columns, Dataset
+    from likewise.data import Dataset
     from likewise.model import Model
 
 # Of the answering side's settings, those that a fit reads too.
@@ -62,6 +64,7 @@ _TUNING = ("measure", "storage")
     help="Keep the examples on a server: postgresql://user@host/database?schema=name. [default: in MODEL]",
 )
 @click.option("--dev", metavar="DATA", help="Rows that choose the settings. [default: a part of DATA is held out]")
+@source_option
 @column_options(ref=True)
 @settings_options(*settings_of("fit"), *_ANSWERING)
 @json_option
@@ -73,6 +76,7 @@ def fit(
     task: str,
     datastore: str | None,
     dev: str | None,
+    source: str | None,
     text_column: str,
     label_column: str | None,
     ref_column: str | None,
@@ -91,7 +95,7 @@ def fit(
     from likewise.validation import decide_task
 
     chosen, target = settings(), Path(os.path.abspath(model))
-    recipe_named(recipe)
+    recipe_named(recipe).check_source(source is not None)
     _refuse_taken(target)
     if datastore is not None:
         require_free(datastore)
@@ -101,7 +105,7 @@ def fit(
     )
     tell_rejected(examples.rejected, rejects)
     decided = decide_task(examples.labels, cast("Literal['auto'] | Task", task), examples.where)
-    held = _dev(dev, columns, decided, chosen)
+    held = read_labelled(dev, columns, decided, chosen)
     with _going_on(work_folder(target)) as work:
         fitted = _fit(
             data,
@@ -110,6 +114,7 @@ def fit(
             recipe=recipe,
             encoder=encoder,
             dev=held,
+            source_task=read_labelled(source, columns, None, chosen),
             settings=chosen,
             work=work,
             progress=progress(),
@@ -162,7 +167,7 @@ def wrap(
     columns = columns_from(text_column, label_column, ref_column, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
     tell_rejected(examples.rejected, rejects)
-    held = _dev(dev, columns, None, chosen)
+    held = read_labelled(dev, columns, None, chosen)
     with _naming(data):
         from likewise.fitting import wrap as wrap_classifier
 
@@ -186,6 +191,7 @@ def wrap(
     help="A sentence-transformers model to begin with, by folder or name. [default: all-MiniLM-L6-v2]",
 )
 @click.option("--dev", metavar="DATA", help="Rows that choose the epoch. [default: a part of DATA is held out]")
+@source_option
 @column_options()
 @settings_options(*(setting for setting in settings_of("fit") if setting.name not in _TUNING), "max_text")
 @json_option
@@ -195,6 +201,7 @@ def train_encoder(
     recipe: str,
     encoder: str,
     dev: str | None,
+    source: str | None,
     text_column: str,
     label_column: str | None,
     separator: str,
@@ -206,19 +213,21 @@ def train_encoder(
     It keeps no examples. Other data can start from it: likewise fit MODEL DATA --encoder OUT.
     """
     from likewise.data import read_examples
+    from likewise.recipes import recipe_named
 
     chosen, target = settings(), Path(os.path.abspath(out))
+    recipe_named(recipe).check_source(source is not None)
     _refuse_taken(target)
     columns = columns_from(text_column, label_column, None, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
     tell_rejected(examples.rejected, rejects)
-    held = _dev(dev, columns, None, chosen)
+    held = read_labelled(dev, columns, None, chosen)
     from likewise.train_encoder import train_encoder as train
 
     with _naming(data), _going_on(work_folder(target)) as work:
         summary = train(
-            target, examples.texts, examples.labels, recipe=recipe, encoder=encoder, dev=held, settings=chosen,
-            work=work, progress=progress(),
+            target, examples.texts, examples.labels, recipe=recipe, encoder=encoder, dev=held,
+            source_task=read_labelled(source, columns, None, chosen), settings=chosen, work=work, progress=progress(),
         )  # fmt: skip
     if as_json:
         print_json(asdict(summary))
@@ -254,18 +263,6 @@ def _naming(data: str) -> Iterator[None]:
         yield
     except (DataError, LabelError) as error:
         raise type(error)(f"{data}: {error}") from error
-
-
-def _dev(
-    data: str | None, columns: Columns, task: Task | None, chosen: Settings
-) -> tuple[list[str], list[tuple[str, ...]]] | None:
-    """The rows that choose the settings, where a file of them is given."""
-    from likewise.data import read_examples
-
-    if data is None:
-        return None
-    rows = read_examples(data, columns, task=task, limit=chosen.max_text)
-    return rows.texts, rows.labels
 
 
 def _tell(summary: dict[str, Any], as_json: bool) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from likewise.data import Columns
     from likewise.model import Model
     from likewise.progress import Progress
+    from likewise.types import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -168,6 +169,12 @@ def record_options(command: F) -> F:
     return click.option("--by", metavar="NAME", help="Who makes the change. [default: the system user]")(command)
 
 
+source_option = click.option(
+    "--source",
+    metavar="DATA",
+    help="Labelled texts of another task, for a recipe that learns from one, too (transfer, multitask).",
+)
+
 # Files and models
 
 
@@ -176,6 +183,18 @@ def columns_from(text: str | None, labels: str | None, ref: str | None, separato
     from likewise.data import Columns
 
     return Columns(text=text, labels=labels, ref=ref, separator=separator)
+
+
+def read_labelled(
+    data: str | None, columns: Columns, task: Task | None, chosen: Settings
+) -> tuple[list[str], list[tuple[str, ...]]] | None:
+    """Texts and labels beside those that are fitted to, where a file of them is given."""
+    from likewise.data import read_examples
+
+    if data is None:
+        return None
+    rows = read_examples(data, columns, task=task, limit=chosen.max_text)
+    return rows.texts, rows.labels
 
 
 def open_model(path: str) -> Model:

@@ -24,9 +24,11 @@ from likewise.commands.options import (
     print_json,
     progress,
     ranges,
+    read_labelled,
     record_options,
     settings,
     settings_options,
+    source_option,
     tell_rejected,
     work_folder,
 )
@@ -70,6 +72,7 @@ def _version(version: ExampleVersion) -> dict[str, Any]:
 @model_argument
 @click.option("--recipe", metavar="R", help="What is trained, and how. [default: as before]")
 @click.option("--encoder", metavar="E", help="A sentence-transformers model, by folder or name. [default: as before]")
+@source_option
 @click.option("--prune", is_flag=True, help="Train nothing: remove the generations that answer no more.")
 @record_options
 @settings_options(*settings_of("fit"), "lock_timeout", "threads", "token_budget", "runtime")
@@ -78,6 +81,7 @@ def refit(
     model: str,
     recipe: str | None,
     encoder: str | None,
+    source: str | None,
     prune: bool,
     by: str | None,
     note: str | None,
@@ -89,8 +93,8 @@ def refit(
     until the new one is complete, and is kept until --prune. Scores of both on the same held-out rows are shown. A
     refit that was interrupted goes on where it stopped when the same command is given again.
     """
-    if prune and (recipe or encoder):
-        raise click.UsageError("--prune trains nothing; give it without --recipe and --encoder")
+    if prune and (recipe or encoder or source):
+        raise click.UsageError("--prune trains nothing; give it without --recipe, --encoder and --source")
     given = given_settings()
     with open_model(model) as opened:
         if prune:
@@ -102,7 +106,9 @@ def refit(
                 click.echo(f"Removed {what}.")
             return
         fit = {name: value for name, value in given.items() if SETTINGS[name].scope == "fit"}
-        done = opened.refit(recipe, encoder, by, note, work_folder(Path(os.path.abspath(model))), progress(), **fit)
+        another = read_labelled(source, columns_from("text", None, None, "|"), None, settings())
+        work = work_folder(Path(os.path.abspath(model)))
+        done = opened.refit(recipe, encoder, by, note, work, progress(), another, **fit)
     if as_json:
         print_json(asdict(done))
         return

@@ -41,7 +41,7 @@ from likewise.types import Task
 
 __all__ = ["Epoch", "History", "Trained", "fine_tune", "objective"]
 
-CLASSIFIER, CONTRASTIVE = "classifier", "contrastive"
+CLASSIFIER, SOURCE_CLASSIFIER, CONTRASTIVE = "classifier", "source_classifier", "contrastive"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,15 @@ class Trained:
     bias: NDArray[np.float64] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """Another task that is learnt at the same time: texts (m,), their multi-hot targets (m, L'), its kind."""
+
+    texts: Sequence[str]
+    targets: Targets
+    task: Task
+
+
 def fine_tune(
     model: SentenceTransformer,
     texts: Sequence[str],
@@ -65,6 +74,7 @@ def fine_tune(
     schedule: Schedule,
     dev_texts: Sequence[str] | None = None,
     dev_targets: Targets | None = None,
+    beside: Beside | None = None,
     seed: int,
     work: Path,
     progress: Progress,
@@ -76,7 +86,8 @@ def fine_tune(
     With dev texts, each epoch ends with their score (`schedule.select`). The weights of the last epoch whose score
     cannot be told from the best (within `schedule.slack` standard errors) are kept, and training stops after
     `schedule.patience` epochs below that. Without dev texts the last epoch's weights are kept; `stop_after` says
-    which is the last, as if the others followed (0: all are trained).
+    which is the last, as if the others followed (0: all are trained). With `beside` the encoder learns that task as
+    well in the same batches, by a classifier of its own, which is not kept; dev texts score this task alone.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
@@ -88,6 +99,8 @@ def fine_tune(
     """
     train = _Rows(texts, targets)
     train.check(task, targets.shape[-1])
+    if beside is not None:
+        _Rows(beside.texts, beside.targets).check(beside.task, beside.targets.shape[-1])
     used = int((targets > 0).any(axis=0).sum())
     if used < 2:
         raise LabelError(f"found {used} class with examples; expected at least two: add examples of another class")
@@ -98,14 +111,26 @@ def fine_tune(
     device, attributes = model.device, set(model.__dict__)
     model.requires_grad_(not schedule.frozen)
     with contained(seed):
-        checkpoints = Checkpoints(work / "fine-tuning", _identity(model, train, dev, task, schedule, seed, stop_after))
-        loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None)
+        checkpoints = Checkpoints(
+            work / "fine-tuning", _identity(model, train, dev, beside, task, schedule, seed, stop_after)
+        )
+        loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None, beside=beside)
         if finished := checkpoints.finished():
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
         try:
             history = _train(
-                model, loss, train, dev, task, schedule, seed, checkpoints, checkpoint_seconds, stop_after, progress
+                model,
+                loss,
+                _joined(train, task, beside),
+                dev,
+                task,
+                schedule,
+                seed,
+                checkpoints,
+                checkpoint_seconds,
+                stop_after,
+                progress,
             )
         except SettingError:  # diverged: going on from a checkpoint would end the same
             checkpoints.remove()
@@ -144,10 +169,21 @@ class _Rows:
             raise DataError(f"row {row} of the targets has {counts[row]} labels; a single-label task takes exactly one")
 
 
+def _joined(train: _Rows, task: Task, beside: Beside | None) -> Dataset:
+    """Texts with their labels as the objectives take them; of two tasks each has NaN in the other's columns."""
+    if beside is None:
+        labels = train.targets.argmax(axis=1) if task == "single" else train.targets
+        return Dataset.from_dict({"text": list(train.texts), "label": labels.tolist()})
+    (n, width), (m, more) = train.targets.shape, beside.targets.shape
+    table = np.full((n + m, width + more), np.nan, dtype=np.float32)
+    table[:n, :width], table[n:, width:] = train.targets, beside.targets
+    return Dataset.from_dict({"text": [*train.texts, *beside.texts], "label": table.tolist()})
+
+
 def _train(
     model: SentenceTransformer,
     loss: Joint,
-    train: _Rows,
+    data: Dataset,
     dev: _Rows | None,
     task: Task,
     schedule: Schedule,
@@ -158,11 +194,9 @@ def _train(
     progress: Progress,
 ) -> History:
     """Run the trainer, from the last checkpoint if there is one, and put the best weights back."""
-    labels = train.targets.argmax(axis=1) if task == "single" else train.targets
-    data = Dataset.from_dict({"text": list(train.texts), "label": labels.tolist()})
     sampling = _sampling(schedule)
     size = schedule.batch_size // 2 if schedule.pairs else schedule.batch_size
-    lengths = token_counts(model, train.texts)
+    lengths = token_counts(model, list(data["text"]))
     a_pass = len(sampling(data, size, lengths=lengths))
     epochs, passes = schedule.course(a_pass)
     watch = Watch(
@@ -183,7 +217,8 @@ def _train(
         progress.tell(f"Training goes on after step {step_of(checkpoint)}, where it was interrupted.")
     sampler = partial(sampling, lengths=lengths, passes=passes)
     arguments = _arguments(schedule, size, epochs, seed, checkpoints.folder, sampler)
-    starting = [name for name in (rf"{CLASSIFIER}\.{CLASSIFIER}", rf"{CONTRASTIVE}\.projection") if _has(loss, name)]
+    new = (rf"{CLASSIFIER}\.classifier", rf"{SOURCE_CLASSIFIER}\.classifier", rf"{CONTRASTIVE}\.projection")
+    starting = [name for name in new if _has(loss, name)]
     arguments.learning_rate_mapping = {rf"\.{name}\.": schedule.head_learning_rate for name in starting}
     trainer = EncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[watch])
     trainer.remove_callback(PrinterCallback)
@@ -215,15 +250,30 @@ def _scorer(
     return partial(classifier_score, model, _classifier(loss), dev.texts, dev.targets, task, schedule.select)
 
 
-def objective(model: SentenceTransformer, n_labels: int, task: Task, schedule: Schedule, *, scored: bool) -> Joint:
+def objective(
+    model: SentenceTransformer,
+    n_labels: int,
+    task: Task,
+    schedule: Schedule,
+    *,
+    scored: bool,
+    beside: Beside | None = None,
+) -> Joint:
     """The schedule's weighted objectives. Where `scored`, a classifier is among them even if it teaches nothing."""
     parts: dict[str, tuple[float, Objective]] = {}
+    columns = (0, n_labels) if beside else None
     if schedule.cross_entropy or (scored and schedule.select != "spearman"):
         teaches = schedule.cross_entropy > 0
         classification = Classification(
-            model, n_labels, task, schedule.dropout, schedule.label_smoothing, detached=not teaches
+            model, n_labels, task, schedule.dropout, schedule.label_smoothing, not teaches, columns
         )
         parts[CLASSIFIER] = (schedule.cross_entropy if teaches else 1.0, classification)
+    if beside:
+        more = beside.targets.shape[1]
+        other = Classification(
+            model, more, beside.task, schedule.dropout, schedule.label_smoothing, False, (n_labels, n_labels + more)
+        )
+        parts[SOURCE_CLASSIFIER] = (schedule.cross_entropy, other)
     if schedule.alignment:
         parts["alignment"] = (schedule.alignment, ClassDrivenAlignment(model))
     if schedule.cosine_pairs:
@@ -304,15 +354,16 @@ def _identity(
     model: SentenceTransformer,
     train: _Rows,
     dev: _Rows | None,
+    beside: Beside | None,
     task: Task,
     schedule: Schedule,
     seed: int,
     stop_after: int,
 ) -> str:
     """A digest of everything that the fit's result depends on."""
-    sets = [train] if dev is None else [train, dev]
+    sets: list[_Rows | Beside] = [rows for rows in (train, dev, beside) if rows is not None]
     facts = {
-        "task": task,
+        "task": [task, beside.task if beside else None],
         "schedule": asdict(schedule),
         "seed": seed,
         "stop_after": stop_after,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from likewise.errors import SettingError
-from likewise.types import Batches, Projection
+from likewise.types import Batches, LearntFrom, Projection
 
 Select = Literal["macro_f1", "accuracy", "spearman"]
 
@@ -64,6 +64,8 @@ class Schedule:
     """How texts come together in a batch, where they come one by one."""
     per_class: int = 4
     """Texts of each class in a batch "m-per-class"; `batch_size` is as many times the classes in it."""
+    data: LearntFrom = "target"
+    """Which labelled texts it learns from; from both at once by cross-entropy alone, with a classifier for each."""
     frozen: bool = False
     """Train the classifier alone and leave the encoder as it is."""
     select: Select = "macro_f1"
@@ -102,6 +104,11 @@ class Schedule:
                 raise SettingError(f"{name} is {getattr(self, name)}; expected 0 or more and less than 1")
         if not any(getattr(self, name) for name in OBJECTIVES):
             raise SettingError(f"{', '.join(OBJECTIVES)} are all 0; give one of them a weight over 0")
+        others = [name for name in OBJECTIVES if getattr(self, name) and name != "cross_entropy"]
+        if self.data == "both" and others:
+            raise SettingError(
+                f"{others[0]} is over 0; expected cross_entropy alone where two tasks are learnt at once"
+            )
         if self.frozen and not self.cross_entropy:
             raise SettingError("cross_entropy is 0 and the encoder frozen; nothing is left to be trained")
 

@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 
 from likewise.progress import Progress
 from likewise.training.export import export_onnx
-from likewise.training.fine_tuning import fine_tune
+from likewise.training.fine_tuning import Beside, fine_tune
 from likewise.training.loading import load, quiet, token_limit
 from likewise.training.schedule import Schedule
 from likewise.training.trainer import History
@@ -54,9 +54,11 @@ class Trainable:
         work: Path,
         progress: Progress,
         stop_after: int = 0,
+        beside: tuple[Texts, LabelSets, Task] | None = None,
     ) -> History:
         """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
 
+        `beside`: texts, label sets and kind of another task that is learnt at the same time.
         Where a classifier was taught, `labels`, `task`, `weights` and `bias` are its from then on. Dev rows with a
         label that no training row bears cannot be scored by the classifier and are left out.
         """
@@ -75,6 +77,7 @@ class Trainable:
             work=work,
             progress=progress,
             stop_after=stop_after,
+            beside=None if beside is None else _beside(*beside),
         )
         if trained.weights is not None and trained.bias is not None:
             self.labels, self.task, self.weights, self.bias = labels, task, trained.weights, trained.bias
@@ -99,6 +102,10 @@ class Trainable:
         with quiet():
             self._model.save(str(folder), create_model_card=False)
         export_onnx(self._model, folder / "onnx", normalise=self._normalise, max_tokens=self._max_tokens)
+
+
+def _beside(texts: Texts, label_sets: LabelSets, task: Task) -> Beside:
+    return Beside(texts, _targets(label_sets, sorted({label for row in label_sets for label in row})), task)
 
 
 def _targets(label_sets: LabelSets, labels: Sequence[str]) -> NDArray[np.float32]:

@@ -21,6 +21,10 @@ class Classification(Objective):
     `dropout` hides that share of the embedding's values while the model trains; `label_smoothing` s moves the
     target to (1 - s) y + s / K with K labels (s / 2 with several labels). `detached` trains the classifier
     beside the encoder without teaching it. The layer is kept as `classifier`.
+
+    Where several tasks are learnt at once, `columns` (start and end) says which of the multi-hot labels (n, all labels)
+    are this one's; texts that belong to another task have NaN there, and do not count. A batch without a text of this
+    task has a loss of 0.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Classification(Objective):
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         detached: bool = False,
+        columns: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(model)
         dimension = model.get_embedding_dimension()
@@ -38,6 +43,7 @@ class Classification(Objective):
             raise DataError("the encoder does not say how many dimensions its embeddings have; give it a pooling layer")
         self.n_labels, self.task = n_labels, task
         self.dropout, self.label_smoothing, self.detached = dropout, label_smoothing, detached
+        self.columns = columns
         self.classifier = nn.Linear(dimension, n_labels, device=model.device)
 
     def from_embeddings(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -45,6 +51,13 @@ class Classification(Objective):
 
         Raises DataError where the labels have the other task's shape.
         """
+        if self.columns is not None:
+            labels = labels[:, slice(*self.columns)]
+            own = ~labels.isnan().any(dim=1)
+            if not own.any():
+                return embeddings.sum() * 0
+            embeddings, labels = embeddings[own], labels[own]
+            labels = labels.argmax(dim=1) if self.task == "single" else labels
         if labels.ndim != (1 if self.task == "single" else 2):
             expected = "(n,)" if self.task == "single" else "(n, L)"
             raise DataError(f"found labels of shape {tuple(labels.shape)}; a {self.task}-label task takes {expected}")
@@ -65,4 +78,5 @@ class Classification(Objective):
             "dropout": self.dropout,
             "label_smoothing": self.label_smoothing,
             "detached": self.detached,
+            "columns": self.columns,
         }
