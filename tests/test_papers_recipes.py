@@ -159,6 +159,21 @@ def test_an_erased_label_leaves_the_trained_head_as_well(tiny_encoder: Path, tmp
     assert check(tmp_path / "model") == []
 
 
+@pytest.mark.parametrize("recipe", ["multilabel-knn", "softmax", "transfer", "multitask", "retrofit", "cea"])
+def test_several_labels_a_text(recipe: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    late = [(label, "late") if "late" in text else (label,) if "old" not in text else () for text, label in ROWS]
+    settings = Settings(**BRISK, batches="stratified" if recipe == "retrofit" else None)
+    given: Any = dict(encoder=str(tiny_encoder), dev=(TEXTS, late), source_task=source_of(recipe), settings=settings)
+    with fit(TEXTS, late, recipe=recipe, **given) as model:
+        model.save(tmp_path / "model")
+        assert model.task == "multi" and list(model.labels) == ["delivery", "invoice", "late"]
+        answer = model.classify("parcel ship late")
+        assert all(0 <= share <= 1 for _, share in answer.scores) and answer.neighbours
+        model.teach(["a bird", "two birds", "the bird"], [["animal"]] * 3)
+        assert "animal" in dict(model.classify("a bird").scores)
+    assert check(tmp_path / "model") == []
+
+
 # A classifier that others have trained
 
 

@@ -29,6 +29,8 @@ def test_defaults() -> None:
         "preservation": None,
         "batches": None,
         "per_class": None,
+        "gamma": None,
+        "shared_labels": None,
         "pooling": None,
         "measure": None,
         "holdout": 0.1,

@@ -54,8 +54,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - `classes`: names of the columns of an indicator matrix, in their order. Without it a DataFrame brings its own,
       and the columns of a bare matrix are numbered from 0.
     - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `objective`,
-      `contrastive_temperature`, `projection`, `preservation`, `batches`, `per_class`, `pooling`, `measure`, `holdout`,
-      `storage`, `neighbours`.
+      `contrastive_temperature`, `projection`, `preservation`, `batches`, `per_class`, `gamma`, `shared_labels`,
+      `pooling`, `measure`, `holdout`, `storage`, `neighbours`.
 
     X is a list, tuple, one-dimensional array or Series of texts. y is one of three forms, and `predict` answers in
     the same one:
@@ -93,6 +93,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         preservation: float | None = None,
         batches: str | None = None,
         per_class: int | None = None,
+        gamma: float | None = None,
+        shared_labels: str | None = None,
         pooling: str | None = None,
         measure: str | None = None,
         holdout: float | None = None,
@@ -114,6 +116,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.preservation = preservation
         self.batches = batches
         self.per_class = per_class
+        self.gamma = gamma
+        self.shared_labels = shared_labels
         self.pooling = pooling
         self.measure = measure
         self.holdout = holdout

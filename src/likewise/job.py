@@ -16,6 +16,7 @@ import numpy as np
 from likewise.decision.splitting import Rows, folds, hold_out
 from likewise.encoding.names import resolve
 from likewise.errors import DataError, LabelError
+from likewise.planning import check_source, planned
 from likewise.progress import Progress
 from likewise.recipes import Recipe
 from likewise.settings import Measure, Settings
@@ -97,7 +98,7 @@ class Job:
     @property
     def stages(self) -> tuple[Schedule, ...]:
         """What trains the encoder, one after the other."""
-        return self.recipe.planned(self.split.few, self.settings)
+        return planned(self.recipe, self.split.few, self.settings)
 
 
 def checked(
@@ -117,8 +118,8 @@ def checked(
 
     `source`: texts and labels of another task, for a recipe that learns from one.
     """
-    plan.planned(False, settings)  # before any work: what the recipe cannot do
-    plan.check_source(source is not None)
+    planned(plan, False, settings)  # before any work: what the recipe cannot do
+    check_source(plan, source is not None)
     settings = replace(settings, measure=settings.measure or plan.measure)
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)
     decided = decide_task(label_sets, task)

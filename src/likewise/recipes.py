@@ -7,13 +7,12 @@ comes from, and in what tuning may choose.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from likewise.decision.grid import OURS, Grid
 from likewise.errors import SettingError, suggestion
-from likewise.settings import Measure, Settings
+from likewise.settings import Measure
 from likewise.training.schedule import Schedule
 from likewise.types import Pooling
 
@@ -42,79 +41,10 @@ class Recipe:
     frozen_too: bool = False
     anew: bool = False
 
-    def planned(self, few: bool, settings: Settings) -> tuple[Schedule, ...]:
-        """The stages for this many examples, with what the user set in place of the recipe's own.
-
-        SettingError for an objective where the recipe aligns nothing, and for contrast where it contrasts nothing.
-        """
-        given = _given(settings, {name: name for name in ("epochs", "batch_size", "learning_rate")})
-        if "epochs" in given:
-            given.update(min_steps=0, max_steps=0)  # who names the epochs means them
-        stages = tuple(replace(stage, **given) for stage in (self.few if few and self.few else self.stages))
-        stages = self._contrasted(stages, _given(settings, CONTRAST))
-        return stages if settings.objective is None else self._aligned(stages, settings.objective)
-
     @property
     def needs_source(self) -> bool:
         """Whether it learns from a second data set as well."""
         return any(stage.data != "target" for stage in self.stages)
-
-    def check_source(self, given: bool) -> None:
-        """SettingError where a second data set is missing, or is none of the recipe's business."""
-        if self.needs_source and not given:
-            raise SettingError(
-                f"source: found none, but recipe {self.name!r} learns from a second data set, too; give its labelled "
-                "texts (--source DATA)"
-            )
-        if given and not self.needs_source:
-            others = ", ".join(name for name, other in RECIPES.items() if other.needs_source)
-            raise SettingError(
-                f"source: recipe {self.name!r} learns from no second data set; recipes that do are {others}"
-            )
-
-    def _contrasted(self, stages: tuple[Schedule, ...], given: dict[str, Any]) -> tuple[Schedule, ...]:
-        """The stages with other settings where they contrast embeddings."""
-        if given and not any(stage.contrastive for stage in stages):
-            named = next(name for name, field in CONTRAST.items() if field in given)
-            others = ", ".join(name for name, other in RECIPES.items() if any(s.contrastive for s in other.stages))
-            raise SettingError(f"{named}: recipe {self.name!r} contrasts no embeddings; recipes that do are {others}")
-        return tuple(replace(stage, **given) if stage.contrastive else stage for stage in stages)
-
-    def _aligned(self, stages: tuple[Schedule, ...], objective: str) -> tuple[Schedule, ...]:
-        """The stages with another objective where they align embeddings."""
-        if not any(stage.alignment for stage in stages):
-            others = ", ".join(name for name, other in RECIPES.items() if any(s.alignment for s in other.stages))
-            raise SettingError(f"objective: recipe {self.name!r} aligns no embeddings; recipes that do are {others}")
-        weight = OBJECTIVES[objective]
-
-        def other(stage: Schedule) -> Schedule:
-            weights: dict[str, Any] = {"alignment": 0.0, weight: stage.alignment}
-            return replace(stage, **weights) if stage.alignment else stage
-
-        return tuple(map(other, stages))
-
-
-OBJECTIVES = {
-    "in-batch": "alignment",
-    "pairs": "cosine_pairs",
-    "contrastive": "contrastive_pairs",
-    "triplet": "triplet",
-}
-"""The setting `objective`, and the weight of a schedule that it stands for."""
-
-CONTRAST = {
-    "contrastive_temperature": "temperature",
-    "projection": "projection",
-    "preservation": "preservation",
-    "batches": "batches",
-    "per_class": "per_class",
-}
-"""Settings of what contrasts embeddings, and the fields of a schedule that they stand for."""
-
-
-def _given(settings: Settings, fields: Mapping[str, str]) -> dict[str, Any]:
-    """The fields whose settings the user has set."""
-    return {field: getattr(settings, name) for name, field in fields.items() if getattr(settings, name) is not None}
 
 
 # CEA trains on texts alike in class or not; its classifiers are fine-tuned more gently, and chosen by accuracy.
@@ -246,11 +176,29 @@ MULTITASK = replace(
     stages=(replace(_FINE_TUNED, data="both"),),
 )
 
+MULTILABEL_KNN = Recipe(
+    name="multilabel-knn",
+    objective="binary cross-entropy, and contrast: the more labels two texts share, the nearer",
+    use="several labels a text; a classifier as you know it, with neighbours that explain and correct it",
+    source="multi-label kNN",
+    normalise=False,
+    pooling="summary",
+    stages=(
+        Schedule(
+            epochs=30, batch_size=128, patience=3, multilabel_contrastive=0.1, temperature=10.0, select="micro_f1",
+            slack=0.0,
+        ),
+    ),
+    head="trained",
+    grid=Grid(dimensions=(None,), ks=(5, 10, 20, 40, 80), temperatures=(1.0,), jointly=True),
+    measure="micro_f1",
+)  # fmt: skip
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         LIKEWISE, FROZEN, KNN_EC, CEA, CEA_SOFTMAX, CEA_FROZEN_SOFTMAX, SBERT_FROZEN_SOFTMAX, SOFTMAX, RETROFIT,
-        TRANSFER, MULTITASK,
+        TRANSFER, MULTITASK, MULTILABEL_KNN,
     )
 }  # fmt: skip
 

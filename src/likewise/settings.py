@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast
 
 from likewise.errors import SettingError, suggestion
-from likewise.types import Batches, Pooling, Projection, Storage
+from likewise.types import Batches, Pooling, Projection, SharedLabels, Storage
 
 Scope = Literal["fit", "answer"]
 """Which commands show the flag: those that fit, or those that answer."""
@@ -237,6 +237,19 @@ class Settings:
         unit="texts",
         minimum=2,
         help="how many of each class drawn a batch has where batches are m-per-class; unset: what the recipe says",
+    )
+    gamma: float | None = _setting(
+        None,
+        scope="fit",
+        minimum=0,
+        help="weight of multi-label contrast against binary cross-entropy (a sum over the batch, as its paper has it); "
+        "unset: what the recipe says",
+    )
+    shared_labels: SharedLabels | None = _setting(  # noqa: RUF009 (a field, like the others)
+        None,
+        scope="fit",
+        help="how alike texts are to multi-label contrast: by how many labels they share, or fully if they share any; "
+        "unset: what the recipe says",
     )
     pooling: Pooling | None = _setting(  # noqa: RUF009 (a field, like the others)
         None,

@@ -20,6 +20,9 @@ Batches = Literal["class-aware", "m-per-class", "stratified"]
 """How texts come together in a batch: each with another of its class and of its length; as many of each class that is
 drawn; every class by its share in the data."""
 
+SharedLabels = Literal["counted", "any"]
+"""How alike two texts with several labels are: by how many labels they share, or fully if they share any."""
+
 LearntFrom = Literal["target", "source", "both"]
 """Which labelled texts train: those of the task at hand, those of another one that it is to profit from, or both."""
 

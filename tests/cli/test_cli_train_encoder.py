@@ -56,7 +56,10 @@ def test_json_tells_of_the_epochs(likewise, kit, tiny_encoder, tmp_path):
     ("arguments", "expected"),
     [
         (["--recipe", "frozen"], "trains no encoder; recipes that do are likewise"),
-        (["--recipe", "cea", "--preservation", "1"], "preservation: recipe 'cea' contrasts no embeddings"),
+        (
+            ["--recipe", "cea", "--preservation", "1"],
+            "preservation: recipe 'cea' has no use for it; recipes that do are retrofit",
+        ),
         (["--per-class", "1"], "--per-class: found 1, expected a whole number, at least 2"),
         (["--batch-size", "6"], "per_class is 4, batch_size 6"),
     ],

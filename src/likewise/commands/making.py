@@ -91,11 +91,12 @@ def fit(
     """
     from likewise.data import read_examples
     from likewise.moving import require_free
+    from likewise.planning import check_source
     from likewise.recipes import recipe_named
     from likewise.validation import decide_task
 
     chosen, target = settings(), Path(os.path.abspath(model))
-    recipe_named(recipe).check_source(source is not None)
+    check_source(recipe_named(recipe), source is not None)
     _refuse_taken(target)
     if datastore is not None:
         require_free(datastore)
@@ -213,10 +214,11 @@ def train_encoder(
     It keeps no examples. Other data can start from it: likewise fit MODEL DATA --encoder OUT.
     """
     from likewise.data import read_examples
+    from likewise.planning import check_source
     from likewise.recipes import recipe_named
 
     chosen, target = settings(), Path(os.path.abspath(out))
-    recipe_named(recipe).check_source(source is not None)
+    check_source(recipe_named(recipe), source is not None)
     _refuse_taken(target)
     columns = columns_from(text_column, label_column, None, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)

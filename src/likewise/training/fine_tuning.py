@@ -29,6 +29,7 @@ from likewise.training.losses.contrastive import SupervisedContrastive
 from likewise.training.losses.contrastive_pairs import ContrastivePairs
 from likewise.training.losses.cosine_pairs import CosinePairs
 from likewise.training.losses.joint import Joint
+from likewise.training.losses.multilabel_contrastive import MultiLabelContrastive
 from likewise.training.losses.objective import Objective
 from likewise.training.losses.preservation import Preservation
 from likewise.training.losses.triplet import TripletRanking
@@ -285,6 +286,10 @@ def objective(
     if schedule.contrastive:
         loss = SupervisedContrastive(model, schedule.temperature, schedule.projection)
         parts[CONTRASTIVE] = (schedule.contrastive, loss)
+    if schedule.multilabel_contrastive:
+        counted = schedule.shared_labels == "counted"
+        loss_of_sets = MultiLabelContrastive(model, schedule.temperature, counted)
+        parts["multilabel_contrastive"] = (schedule.multilabel_contrastive, loss_of_sets)
     if schedule.preservation:
         parts["preservation"] = (schedule.preservation, Preservation(model))
     return Joint(model, parts)

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from likewise.errors import SettingError
-from likewise.types import Batches, LearntFrom, Projection
+from likewise.types import Batches, LearntFrom, Projection, SharedLabels
 
-Select = Literal["macro_f1", "accuracy", "spearman"]
+Select = Literal["macro_f1", "micro_f1", "accuracy", "spearman"]
 
-OBJECTIVES = ("cross_entropy", "alignment", "cosine_pairs", "contrastive_pairs", "triplet", "contrastive")
+OBJECTIVES = (
+    "cross_entropy", "alignment", "cosine_pairs", "contrastive_pairs", "triplet", "contrastive",
+    "multilabel_contrastive",
+)  # fmt: skip
 """The weights of the objectives that teach."""
 
 
@@ -54,8 +57,12 @@ class Schedule:
     """Weight of the triplet loss with the hardest positive and negative of a batch (Hermans et al. 2017, eq. 5)."""
     contrastive: float = 0.0
     """Weight of the supervised contrastive loss (Khosla et al. 2020, eq. 2)."""
+    multilabel_contrastive: float = 0.0
+    """Weight of the multi-label contrastive loss (multi-label kNN, eq. 2), a sum over the batch."""
+    shared_labels: SharedLabels = "counted"
+    """How alike two texts are to the multi-label contrastive loss (its beta, eq. 3)."""
     temperature: float = 0.1
-    """The supervised contrastive loss's, over 0."""
+    """The contrastive losses', over 0."""
     projection: Projection = "none"
     """What the supervised contrastive loss compares."""
     preservation: float = 0.0
@@ -69,7 +76,7 @@ class Schedule:
     frozen: bool = False
     """Train the classifier alone and leave the encoder as it is."""
     select: Select = "macro_f1"
-    """What scores the dev texts after an epoch: the classifier's macro-F1 or accuracy, or how well the cosines of
+    """What scores the dev texts after an epoch: the classifier's F1 or accuracy, or how well the cosines of
     pairs of dev texts tell same classes from different ones (Spearman's correlation, as CEA has it)."""
     slack: float = 1.0
     """Standard errors by which an epoch's dev score may miss the best for its weights to be kept, being trained for

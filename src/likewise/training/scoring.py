@@ -31,8 +31,7 @@ def classifier_score(
     task: Task,
     measure: Measure,
 ) -> float:
-    """The classifier's macro_f1 or accuracy on texts; with several labels a text, at the one threshold that serves
-    macro-F1 best."""
+    """The classifier's measure on texts; with several labels a text, at the one threshold that serves it best."""
     with torch.no_grad():
         logits = classifier(encoded(model, texts)).double().cpu().numpy()
     truth = targets > 0
@@ -40,7 +39,7 @@ def classifier_score(
         decided = logits == logits.max(axis=1, keepdims=True)
     else:
         probabilities = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-        decided = probabilities >= common_threshold(truth, probabilities, "macro_f1")
+        decided = probabilities >= common_threshold(truth, probabilities, measure)
     return float(OBJECTIVES[measure](count(truth, decided)))
 
 

@@ -1,0 +1,110 @@
+"""What a user's settings make of a recipe: the stages that are trained, and whether a second data set is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from likewise.errors import SettingError
+from likewise.recipes import RECIPES, Recipe
+from likewise.settings import Settings
+from likewise.training.schedule import Schedule
+
+OBJECTIVES = {
+    "in-batch": "alignment",
+    "pairs": "cosine_pairs",
+    "contrastive": "contrastive_pairs",
+    "triplet": "triplet",
+}
+"""The setting `objective`, and the weight of a schedule that it stands for."""
+
+CONTRAST: Mapping[str, Mapping[str, str]] = {
+    "contrastive": {
+        "contrastive_temperature": "temperature",
+        "projection": "projection",
+        "preservation": "preservation",
+        "batches": "batches",
+        "per_class": "per_class",
+    },
+    "multilabel_contrastive": {
+        "contrastive_temperature": "temperature",
+        "shared_labels": "shared_labels",
+        "gamma": "multilabel_contrastive",
+    },
+}
+"""Objectives that contrast embeddings; the settings of each, and the fields of a schedule that they stand for.
+
+A weight comes last: set to 0 it would hide that the stage contrasts at all.
+"""
+
+
+def planned(recipe: Recipe, few: bool, settings: Settings) -> tuple[Schedule, ...]:
+    """The stages for this many examples, with what the user set in place of the recipe's own.
+
+    SettingError for an objective where the recipe aligns nothing, and for contrast where it contrasts nothing.
+    """
+    given: dict[str, Any] = {
+        name: value
+        for name in ("epochs", "batch_size", "learning_rate")
+        if (value := getattr(settings, name)) is not None
+    }
+    if "epochs" in given:
+        given.update(min_steps=0, max_steps=0)  # who names the epochs means them
+    stages = tuple(replace(stage, **given) for stage in (recipe.few if few and recipe.few else recipe.stages))
+    return _aligned(recipe, _contrasted(recipe, stages, settings), settings)
+
+
+def check_source(recipe: Recipe, given: bool) -> None:
+    """SettingError where a second data set is missing, or is none of the recipe's business."""
+    if recipe.needs_source and not given:
+        raise SettingError(
+            f"source: found none, but recipe {recipe.name!r} learns from a second data set, too; give its labelled "
+            "texts (--source DATA)"
+        )
+    if given and not recipe.needs_source:
+        raise SettingError(
+            f"source: recipe {recipe.name!r} learns from no second data set; recipes that do are "
+            + _recipes(lambda stage: stage.data != "target")
+        )
+
+
+def _contrasted(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings) -> tuple[Schedule, ...]:
+    """The stages with other settings where they contrast embeddings."""
+    for name in dict.fromkeys(name for fields in CONTRAST.values() for name in fields):
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        if not any(_contrasts(stage, name) for stage in stages):
+            others = _recipes(lambda stage, name=name: bool(_contrasts(stage, name)))  # type: ignore[misc]
+            raise SettingError(f"{name}: recipe {recipe.name!r} has no use for it; recipes that do are {others}")
+        stages = tuple(
+            replace(stage, **{CONTRAST[kind][name]: value for kind in _contrasts(stage, name)}) for stage in stages
+        )
+    return stages
+
+
+def _contrasts(stage: Schedule, name: str) -> list[str]:
+    """The objectives of a stage that a setting of contrast concerns."""
+    return [kind for kind, fields in CONTRAST.items() if getattr(stage, kind) and name in fields]
+
+
+def _aligned(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings) -> tuple[Schedule, ...]:
+    """The stages with another objective where they align embeddings."""
+    if settings.objective is None:
+        return stages
+    if not any(stage.alignment for stage in stages):
+        others = _recipes(lambda stage: stage.alignment > 0)
+        raise SettingError(f"objective: recipe {recipe.name!r} aligns no embeddings; recipes that do are {others}")
+    weight = OBJECTIVES[settings.objective]
+
+    def other(stage: Schedule) -> Schedule:
+        weights: dict[str, Any] = {"alignment": 0.0, weight: stage.alignment}
+        return replace(stage, **weights) if stage.alignment else stage
+
+    return tuple(map(other, stages))
+
+
+def _recipes(which: Callable[[Schedule], bool]) -> str:
+    """The names of the recipes with such a stage."""
+    return ", ".join(name for name, recipe in RECIPES.items() if any(map(which, recipe.stages)))
