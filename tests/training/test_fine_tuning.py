@@ -353,3 +353,26 @@ def test_of_epochs_that_dev_rows_cannot_tell_apart_the_later_is_kept(tmp_path: P
         stopped.append(control.should_training_stop)
     assert watch.best_epoch == 3
     assert stopped == [False, False, False, False, True]
+
+
+def test_a_frozen_encoder_encodes_each_text_once_and_stays_as_it_is(tiny_encoder: Path, tmp_path: Path) -> None:
+    model, rows = load(tiny_encoder), [0]
+    before = weights(model)
+    texts, targets = questions(40)
+    dev_texts, dev_targets = questions(30, seed=1)
+    model.register_forward_pre_hook(lambda module, given: rows.__setitem__(0, rows[0] + len(given[0]["input_ids"])))
+    schedule = replace(SCHEDULE, frozen=True, alignment=0.0, epochs=5, head_learning_rate=0.1)
+    given: dict[str, Any] = {"task": "single", "seed": 0, "progress": Progress(), "work": tmp_path}
+    trained = fine_tune(
+        model, texts, targets, schedule=schedule, dev_texts=dev_texts, dev_targets=dev_targets, **given
+    )  # fmt: skip
+    assert rows == [len({*texts, *dev_texts})]
+    assert same(before, weights(model)) and all(parameter.requires_grad for parameter in model.parameters())
+    assert [epoch.dev_score for epoch in trained.history.epochs][-1] > 0.9  # type: ignore[operator]
+    assert trained.weights is not None and trained.bias is not None
+    logits = model.encode(dev_texts) @ trained.weights + trained.bias
+    assert (logits.argmax(axis=1) == dev_targets.argmax(axis=1)).mean() > 0.9
+    again = fine_tune(
+        model, texts, targets, schedule=schedule, dev_texts=dev_texts, dev_targets=dev_targets, **given
+    )  # fmt: skip
+    assert again.weights is not None and (again.weights == trained.weights).all()  # what was done is found again

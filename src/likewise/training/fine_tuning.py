@@ -34,6 +34,7 @@ from likewise.training.losses.objective import Objective
 from likewise.training.losses.preservation import Preservation
 from likewise.training.losses.triplet import TripletRanking
 from likewise.training.pair_sampling import PairBatchSampler
+from likewise.training.remembered import remembered
 from likewise.training.sampling import ClassAwareBatchSampler
 from likewise.training.schedule import Schedule
 from likewise.training.scoring import Targets, classifier_score, pair_score
@@ -109,11 +110,15 @@ def fine_tune(
     if dev_texts is not None and dev_targets is not None and len(dev_texts):
         dev = _Rows(dev_texts, dev_targets)
         dev.check(task, targets.shape[-1])
+    if schedule.frozen:
+        known = [*texts, *(dev_texts or ()), *(beside.texts if beside else ())]
+        whole, model = model, remembered(model, known)
+    else:
+        whole = model
     device, attributes = model.device, set(model.__dict__)
-    model.requires_grad_(not schedule.frozen)
     with contained(seed):
         checkpoints = Checkpoints(
-            work / "fine-tuning", _identity(model, train, dev, beside, task, schedule, seed, stop_after)
+            work / "fine-tuning", _identity(whole, train, dev, beside, task, schedule, seed, stop_after)
         )
         loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None, beside=beside)
         if finished := checkpoints.finished():
