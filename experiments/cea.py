@@ -29,6 +29,7 @@ from experiments.cea_fits import METHODS, Bench, Plan
 from experiments.data import Missing, Part, read
 from experiments.paper import RESULTS, arguments, provenance
 from experiments.running import once, parts
+from experiments.shallow import shallow
 from likewise.encoding.names import DEFAULT
 
 SETS = ("trec-6", "trec-50", "agnews", "dbpedia", "imdb", "yelp")
@@ -83,7 +84,7 @@ def _runs(given: Any) -> Iterator[Run]:
             assert train is not None and test is not None
             train, test = _some(train, plan.rows), _some(test, plan.rows and plan.rows // 2)
             if given.quick and encoder == DEFAULT:
-                encoder = _shallow([*train.texts, *test.texts], Path(folder) / "encoder")
+                encoder = shallow([*train.texts, *test.texts], Path(folder) / "encoder")
             benches.append(Bench(name, 0, train, test, plan, encoder, given.results / "models"))
         for bench in benches:
             yield from _first_seed(bench, given)
@@ -217,31 +218,6 @@ def fine_labels(bench: Bench, folder: Path | None) -> tuple[list[tuple[str, ...]
 def _some(part: Part, rows: int | None) -> Part:
     """The first rows, where not all are asked for."""
     return part.rows(list(range(min(rows or len(part), len(part)))))
-
-
-def _shallow(texts: list[str], folder: Path) -> str:
-    """The default encoder's first layer, for the words of these texts, as an encoder: poor, and trained in a moment."""
-    import torch
-    from transformers import BertTokenizer
-
-    from likewise.encoding.names import resolve
-    from likewise.training.loading import load, quiet
-
-    model = load(resolve(DEFAULT))
-    network: Any = model[0].auto_model
-    tokenizer: Any = model.tokenizer
-    used = {number for text in texts for number in tokenizer(text)["input_ids"]}
-    ids = sorted(used | set(tokenizer.all_special_ids))
-    words = network.get_input_embeddings().weight.detach()[ids].clone()
-    padding = ids.index(tokenizer.pad_token_id)
-    network.set_input_embeddings(torch.nn.Embedding.from_pretrained(words, freeze=False, padding_idx=padding))
-    network.encoder.layer = network.encoder.layer[:1]
-    network.config.update({"num_hidden_layers": 1, "vocab_size": len(ids), "pad_token_id": padding})
-    with quiet():
-        network.save_pretrained(folder)
-        vocabulary = {word: i for i, word in enumerate(tokenizer.convert_ids_to_tokens(ids))}
-        BertTokenizer(vocab=vocabulary, model_max_length=tokenizer.model_max_length).save_pretrained(folder)
-    return str(folder)
 
 
 if __name__ == "__main__":

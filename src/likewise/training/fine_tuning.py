@@ -296,7 +296,7 @@ def objective(
         loss_of_sets = MultiLabelContrastive(model, schedule.temperature, counted)
         parts["multilabel_contrastive"] = (schedule.multilabel_contrastive, loss_of_sets)
     if schedule.preservation:
-        parts["preservation"] = (schedule.preservation, Preservation(model))
+        parts["preservation"] = (schedule.preservation, Preservation(model, native_bfloat16()))
     return Joint(model, parts)
 
 

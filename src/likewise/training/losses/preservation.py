@@ -18,11 +18,13 @@ class Preservation(Objective):
 
     The retrofitting paper (Section 4, L_vsp; it gives no equation): the mean over texts and dimensions of
     (Enc(x) - Enc_fixed(x))^2. Labels count for nothing. The copy encodes without dropout, and is no part of the
-    objective's weights.
+    objective's weights. `bfloat16`: it multiplies in half precision, for a model that is trained so, too; otherwise
+    what is compared would differ by rounding already.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, bfloat16: bool = False) -> None:
         super().__init__(model)
+        self.bfloat16 = bfloat16
         # In a list, so that neither optimiser nor checkpoints take it for something that learns.
         # Of a SentenceTransformer the modules alone: its card holds on to the trainer that trained it before.
         copied = nn.Sequential(*map(copy.deepcopy, model)) if isinstance(model, nn.Sequential) else copy.deepcopy(model)
@@ -31,7 +33,7 @@ class Preservation(Objective):
     def from_batch(self, features: dict[str, Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch, a scalar; `features` are the texts as the model takes them."""
         frozen = self._frozen[0].to(embeddings.device)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.bfloat16):
             before: Tensor = frozen(dict(features))["sentence_embedding"]
         return mse_loss(embeddings, before.to(embeddings.dtype))
 
@@ -40,5 +42,5 @@ class Preservation(Objective):
         raise DataError("preservation compares with the embeddings before; give it the texts, not embeddings")
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Nothing: it was made with a model alone."""
-        return {}
+        """What the objective was made with."""
+        return {"bfloat16": self.bfloat16}
