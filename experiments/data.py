@@ -1,7 +1,8 @@
 """The data sets of the experiments: folders of JSON Lines that are not part of this repository.
 
 Each is a folder FOLDER/NAME with train.jsonl, test.jsonl and sometimes dev.jsonl, one object a line:
-{"text": ..., "labels": [...]}. FOLDER is given as `--data`, or in the environment as LIKEWISE_EXPERIMENT_DATA.
+{"text": ..., "labels": [...]}; or the files that `published.py` tells of, in which two data sets come. FOLDER is given
+on the command line, or in the environment as LIKEWISE_EXPERIMENT_DATA.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from experiments.published import FORMS
 from likewise.validation import normalised
 
 
@@ -45,6 +47,9 @@ def read(folder: Path | None, name: str, part: str) -> Part | None:
     if name == "sample":
         path = Path(str(files("likewise") / "sample" / f"{part}.jsonl"))
         return _read(path) if path.exists() else None
+    if folder is not None and name in FORMS and (folder / name / FORMS[name][0]).exists():
+        rows = FORMS[name][1](folder / name, part)
+        return Part(*rows) if rows else None
     if folder is None or not (folder / name / "train.jsonl").exists():
         raise Missing(f"{name}: not found in {folder or 'any folder (say where the data sets are)'}; skipped")
     path = folder / name / f"{part}.jsonl"
