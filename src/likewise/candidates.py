@@ -26,6 +26,7 @@ from likewise.decision.splitting import Rows
 from likewise.decision.trained import TrainedHead
 from likewise.decision.tuning import Fold, Tuned, tune
 from likewise.decision.whitening import fit_whitening
+from likewise.encoding.names import from_scratch
 from likewise.errors import LabelError, MissingExtra
 from likewise.job import Job, LabelSets
 from likewise.recipes import FROZEN
@@ -233,7 +234,14 @@ def _trainable(job: Job, normalise: bool) -> Trainable:
     require_training()
     from likewise.training.trainable import Trainable
 
-    return Trainable(job.base, pooling=job.pooling, normalise=normalise, max_tokens=job.settings.max_tokens)
+    base = job.base
+    if from_scratch(job.encoder):
+        from likewise.training.scratch import build
+
+        base = job.work / "untrained"
+        if not base.exists():  # its words are those of all examples, whichever of them train
+            build(job.encoder, job.texts, job.settings.seed, base)
+    return Trainable(base, pooling=job.pooling, normalise=normalise, max_tokens=job.settings.max_tokens)
 
 
 _exports: dict[tuple[Path, str, int], Path] = {}

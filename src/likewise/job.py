@@ -14,7 +14,7 @@ from typing import Literal, cast
 import numpy as np
 
 from likewise.decision.splitting import Rows, folds, hold_out
-from likewise.encoding.names import resolve
+from likewise.encoding.names import from_scratch, resolve
 from likewise.errors import DataError, LabelError
 from likewise.planning import check_source, planned
 from likewise.progress import Progress
@@ -98,7 +98,7 @@ class Job:
     @property
     def stages(self) -> tuple[Schedule, ...]:
         """What trains the encoder, one after the other."""
-        return planned(self.recipe, self.split.few, self.settings)
+        return planned(self.recipe, self.split.few, self.settings, from_scratch(self.encoder))
 
 
 def checked(
@@ -118,7 +118,7 @@ def checked(
 
     `source`: texts and labels of another task, for a recipe that learns from one.
     """
-    planned(plan, False, settings)  # before any work: what the recipe cannot do
+    planned(plan, False, settings, from_scratch(encoder))  # before any work: what the recipe cannot do
     check_source(plan, source is not None)
     settings = replace(settings, measure=settings.measure or plan.measure)
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)
@@ -141,7 +141,7 @@ def checked(
         if unknown:
             progress.warn(f"dev rows bear labels that no example has: {', '.join(unknown[:5])}; they count as missed")
     return Job(
-        good, label_sets, given, decided, plan, encoder, resolve(encoder),
+        good, label_sets, given, decided, plan, encoder, Path(encoder) if from_scratch(encoder) else resolve(encoder),
         _split(good, label_sets, len(counts), held, settings), settings, progress, work,
         None if source is None else _source(source, settings),
     )  # fmt: skip

@@ -39,11 +39,18 @@ A weight comes last: set to 0 it would hide that the stage contrasts at all.
 """
 
 
-def planned(recipe: Recipe, few: bool, settings: Settings) -> tuple[Schedule, ...]:
+def planned(recipe: Recipe, few: bool, settings: Settings, scratch: bool = False) -> tuple[Schedule, ...]:
     """The stages for this many examples, with what the user set in place of the recipe's own.
 
-    SettingError for an objective where the recipe aligns nothing, and for contrast where it contrasts nothing.
+    `scratch`: the encoder starts from nothing, and so learns as fast as a classifier does. SettingError for an
+    objective where the recipe aligns nothing, for contrast where it contrasts nothing, and for an encoder from nothing
+    where the recipe would use it before it has learnt anything.
     """
+    if scratch and (recipe.frozen_too or not recipe.stages or any(stage.frozen for stage in recipe.stages[:1])):
+        raise SettingError(
+            f"encoder: recipe {recipe.name!r} uses the encoder as it comes, and this one starts from nothing; recipes "
+            "that train it are " + _recipes(lambda stage: not stage.frozen, lambda recipe: not recipe.frozen_too)
+        )
     given: dict[str, Any] = {
         name: value
         for name in ("epochs", "batch_size", "learning_rate")
@@ -51,7 +58,10 @@ def planned(recipe: Recipe, few: bool, settings: Settings) -> tuple[Schedule, ..
     }
     if "epochs" in given:
         given.update(min_steps=0, max_steps=0)  # who names the epochs means them
-    stages = tuple(replace(stage, **given) for stage in (recipe.few if few and recipe.few else recipe.stages))
+    stages = recipe.few if few and recipe.few else recipe.stages
+    if scratch:
+        stages = tuple(replace(stage, learning_rate=stage.head_learning_rate) for stage in stages)
+    stages = tuple(replace(stage, **given) for stage in stages)
     return _aligned(recipe, _contrasted(recipe, stages, settings), settings)
 
 
@@ -105,6 +115,6 @@ def _aligned(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings) -
     return tuple(map(other, stages))
 
 
-def _recipes(which: Callable[[Schedule], bool]) -> str:
-    """The names of the recipes with such a stage."""
-    return ", ".join(name for name, recipe in RECIPES.items() if any(map(which, recipe.stages)))
+def _recipes(which: Callable[[Schedule], bool], also: Callable[[Recipe], bool] = lambda recipe: True) -> str:
+    """The names of the recipes with such a stage that are so themselves."""
+    return ", ".join(name for name, recipe in RECIPES.items() if any(map(which, recipe.stages)) and also(recipe))

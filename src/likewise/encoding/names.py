@@ -57,6 +57,15 @@ _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "0_*/model*.safetensors"
 _EXPECTED = f"a folder or a name such as {DEFAULT!r} or 'owner/name'"
 
 
+FROM_SCRATCH = ("cnn",)
+"""Names of networks that start from nothing, in an encoder's place."""
+
+
+def from_scratch(name: str) -> bool:
+    """Whether that is a network that starts from nothing; a folder of that name comes first."""
+    return name in FROM_SCRATCH and not Path(name).is_dir()
+
+
 def resolve(name: str) -> Path:
     """The folder of an encoder, sentence-transformers' kind or plain transformers'.
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from likewise.errors import EncoderError
 from likewise.training.graph import Form, check_size, write_graph
 from likewise.training.loading import POOLING_MODES, quiet, strip_normalisation, token_limit
+from likewise.training.modules.words import WordNetwork
 
 _CLOSING = (Dense, LayerNorm, Dropout, Normalize)
 _POOLINGS: dict[Any, str] = {mode: name for name, mode in POOLING_MODES.items()}
@@ -36,6 +37,9 @@ def export_onnx(model: SentenceTransformer, folder: Path, *, normalise: bool, ma
     is lower. EncoderError for a module, a pooling or a size that cannot be exported, and when the graph's
     embeddings differ from torch's.
     """
+    if isinstance(model[0], WordNetwork):
+        _export_words(model[0], folder, normalise, min(max_tokens, model[0].max_seq_length))
+        return
     with quiet():
         plain = _plain_copy(model)
         limit = min(max_tokens, token_limit(plain))
@@ -55,6 +59,35 @@ def export_onnx(model: SentenceTransformer, folder: Path, *, normalise: bool, ma
             architecture=type(network.transformer).__name__,
             expected=expected,
         )
+
+
+def _export_words(network: WordNetwork, folder: Path, normalise: bool, limit: int) -> None:
+    """The same for a network over words, which is one module."""
+    with quiet():
+        check_size(network)
+        plain = _Words(network, normalise, limit).eval()
+        form = Form(network.get_embedding_dimension(), limit, "max", normalise)
+        name = type(network).__name__
+        write_graph(plain, plain.network.tokenizer, folder, form, architecture=name, expected=plain.embed)
+
+
+class _Words(nn.Module):
+    """A network over words with plain arguments; a copy, on the CPU in float32."""
+
+    def __init__(self, network: WordNetwork, normalise: bool, limit: int) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).cpu().float()
+        self.network.max_seq_length = limit
+        self.normalise = normalise
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        found = self.network({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
+        return nn.functional.normalize(found, p=2.0, dim=-1) if self.normalise else cast(Tensor, found)
+
+    def embed(self, texts: list[str]) -> NDArray[np.float32]:
+        """Torch's embeddings."""
+        with torch.no_grad():
+            return cast(NDArray[np.float32], self(**self.network.preprocess(texts)).numpy())
 
 
 class _Network(nn.Module):

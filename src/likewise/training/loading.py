@@ -18,6 +18,8 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from likewise.errors import EncoderError
+from likewise.training.modules.words import WordNetwork
+from likewise.training.scratch import read_network
 from likewise.types import Pooling as PoolingChoice
 
 _TALKATIVE = ("transformers", "sentence_transformers", "huggingface_hub", "torch.onnx")
@@ -39,11 +41,14 @@ def load(folder: Path, *, pooling: PoolingChoice = "auto") -> SentenceTransforme
     EncoderError when the folder cannot be read, lacks weights, or does not turn text into token embeddings.
     """
     with reading(folder, "encoder", _FOLDER) as said:
-        model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+        model = read_network(folder) or SentenceTransformer(
+            str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+        )
     _check_complete(folder, said)
     _check_reads_text(folder, model)
     strip_normalisation(model)
-    _set_pooling(folder, model, pooling)
+    if not isinstance(model[0], WordNetwork):  # it has its own way
+        _set_pooling(folder, model, pooling)
     model.tokenizer.padding_side = "right"  # padding on the left would shift absolute positions, batch by batch
     model.default_prompt_name = None
     model.float()
@@ -187,7 +192,9 @@ def _check_complete(folder: Path, said: list[str]) -> None:
 
 def _check_reads_text(folder: Path, model: SentenceTransformer) -> None:
     first = model[0] if len(model) else None
-    reads = isinstance(first, Transformer) and first.module_output_name == "token_embeddings"
+    reads = isinstance(first, WordNetwork) or (
+        isinstance(first, Transformer) and first.module_output_name == "token_embeddings"
+    )
     if not reads or model.tokenizer is None:
         found = "nothing" if first is None else type(first).__name__
         raise EncoderError(

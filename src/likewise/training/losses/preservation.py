@@ -18,13 +18,13 @@ class Preservation(Objective):
 
     The retrofitting paper (Section 4, L_vsp; it gives no equation): the mean over texts and dimensions of
     (Enc(x) - Enc_fixed(x))^2. Labels count for nothing. The copy encodes without dropout, and is no part of the
-    objective's weights. `bfloat16`: it multiplies in half precision, for a model that is trained so, too; otherwise
+    objective's weights. `mixed`: it multiplies in bfloat16, for a model that is trained so, too; otherwise
     what is compared would differ by rounding already.
     """
 
-    def __init__(self, model: nn.Module, bfloat16: bool = False) -> None:
+    def __init__(self, model: nn.Module, mixed: bool = False) -> None:
         super().__init__(model)
-        self.bfloat16 = bfloat16
+        self.mixed = mixed
         # In a list, so that neither optimiser nor checkpoints take it for something that learns.
         # Of a SentenceTransformer the modules alone: its card holds on to the trainer that trained it before.
         copied = nn.Sequential(*map(copy.deepcopy, model)) if isinstance(model, nn.Sequential) else copy.deepcopy(model)
@@ -33,7 +33,7 @@ class Preservation(Objective):
     def from_batch(self, features: dict[str, Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch, a scalar; `features` are the texts as the model takes them."""
         frozen = self._frozen[0].to(embeddings.device)
-        with torch.no_grad(), torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.no_grad(), torch.autocast(embeddings.device.type, torch.bfloat16, enabled=self.mixed):
             before: Tensor = frozen(dict(features))["sentence_embedding"]
         return mse_loss(embeddings, before.to(embeddings.dtype))
 
@@ -43,4 +43,4 @@ class Preservation(Objective):
 
     def get_config_dict(self) -> dict[str, Any]:
         """What the objective was made with."""
-        return {"bfloat16": self.bfloat16}
+        return {"mixed": self.mixed}

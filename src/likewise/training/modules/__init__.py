@@ -1,0 +1,1 @@
+"""Networks that start from nothing, as modules of sentence-transformers."""
