@@ -238,9 +238,9 @@ def _trainable(job: Job, normalise: bool) -> Trainable:
     if from_scratch(job.encoder):
         from likewise.training.scratch import build
 
-        base = job.work / "untrained"
-        if not base.exists():  # its words are those of all examples, whichever of them train
-            build(job.encoder, job.texts, job.settings.seed, base)
+        base = job.work / "untrained"  # the same whenever it is made; its words are those of all examples
+        shutil.rmtree(base, ignore_errors=True)
+        build(job.encoder, job.texts, job.settings.seed, base)
     return Trainable(base, pooling=job.pooling, normalise=normalise, max_tokens=job.settings.max_tokens)
 
 
