@@ -1,0 +1,56 @@
+"""The multi-label kNN experiment: every table comes out of a quick run, and its numbers are the model's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*given: str) -> subprocess.CompletedProcess[str]:
+    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.multilabel_knn", *given],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **quiet},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("multilabel")
+    done = run("--quick", "--results", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return folder, done.stdout
+
+
+def test_every_table_is_printed_and_on_the_page(quick: tuple[Path, str]) -> None:
+    folder, printed = quick
+    page = (folder / "README.md").read_text()
+    assert page.strip() == printed.strip()
+    for title in ("Tables 3 and 4", "Figure 2", "Table 6", "Tables 7 and 8", "Appendix D", "Figure 3"):
+        assert f"## {title}" in page
+    assert len(list(folder.glob("*.png"))) == 6
+
+
+def test_sweeps_and_voices_agree(quick: tuple[Path, str]) -> None:
+    for path in quick[0].glob("*.json"):
+        found = json.loads(path.read_text())
+        lambdas, ks = dict(found["lambdas"]), dict(found["ks"])
+        assert lambdas[0.0] == found["paper"]["head"]["micro_f1"]
+        assert lambdas[1.0] == found["paper"]["neighbours"]["micro_f1"]
+        assert lambdas[0.5] == ks[5] == found["paper"]["blend"]["micro_f1"]
+        assert 0 < found["shared"] <= 1
+        assert found["milliseconds"]["with"] > found["milliseconds"]["without"] > 0
+        assert found["disk"] > 50_000
+
+
+def test_a_second_run_repeats_nothing(quick: tuple[Path, str]) -> None:
+    again = run("--quick", "--results", str(quick[0]))
+    assert again.returncode == 0 and again.stderr.count("done before") == 4
