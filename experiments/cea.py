@@ -66,10 +66,10 @@ def main() -> None:
         new = not path.exists()
         once(path, job)
         if new and not given.quick:
-            cea_tables.write(given.results, provenance())
+            cea_tables.write(given.results, provenance(given.folder))
         found = True
     if found:
-        cea_tables.write(given.results, provenance())
+        cea_tables.write(given.results, provenance(given.folder))
         print((given.results / cea_tables.PAGE).read_text(encoding="utf-8"))
         print(f"Written to {given.results}", file=sys.stderr)
 

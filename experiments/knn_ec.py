@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _run_all(given: argparse.Namespace, work: Path) -> None:
-    command = provenance().replace(str(given.folder), "FOLDER")
+    command = provenance(given.folder)
     sets = ("sample",) if given.quick else given.data or SETS
     for name, (train, test, dev) in parts(given.folder, sets, "train", "test", "dev"):
         assert train is not None and test is not None

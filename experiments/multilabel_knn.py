@@ -105,7 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, job in _runs(given, Path(scratch)):
             once(given.results / f"{name}.json", job)
-            multilabel_knn_tables.write(given.results, provenance().replace(str(given.folder), "FOLDER"))
+            multilabel_knn_tables.write(given.results, provenance(given.folder))
     page = given.results / multilabel_knn_tables.PAGE
     if page.exists():
         print(page.read_text(encoding="utf-8"))

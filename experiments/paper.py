@@ -51,11 +51,12 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return middle if len(values) < 2 else f"{middle} ± {np.std(values):.3f}"
 
 
-def provenance() -> str:
-    """The command and the commit, for a page of results."""
+def provenance(folder: Path | None) -> str:
+    """The command and the commit, for a page of results; where the data sets are is the reader's own matter."""
+    given = ["FOLDER" if folder and argument == str(folder) else argument for argument in sys.argv[1:]]
     module = Path(sys.argv[0]).stem
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"`python -m experiments.{' '.join([module, *sys.argv[1:]])}`, commit {commit.stdout.strip() or 'unknown'}"
+    return f"`python -m experiments.{' '.join([module, *given])}`, commit {commit.stdout.strip() or 'unknown'}"
 
 
 def curves(

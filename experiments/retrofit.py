@@ -143,7 +143,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, job in _runs(given, Path(scratch)):
             once(given.results / f"{name}.json", job)
-            retrofit_tables.write(given.results, provenance().replace(str(given.folder), "FOLDER"))
+            retrofit_tables.write(given.results, provenance(given.folder))
     page = given.results / retrofit_tables.PAGE
     if page.exists():
         print(page.read_text(encoding="utf-8"))

@@ -349,13 +349,13 @@ def test_the_encoder_that_is_kept_was_trained_on_the_held_out_rows_too(
 ) -> None:
     texts, labels = moods(1040, seed=0)
     trained: list[tuple[int, bool, list[int]]] = []
-    really = candidates._trained
+    really = candidates.trained
 
     def spy(job: Any, rows: Any, dev: Any, name: str, stop_after: Any = ()) -> Any:
         trained.append((len(rows), dev is not None, list(stop_after)))
         return really(job, rows, dev, name, stop_after)
 
-    monkeypatch.setattr(candidates, "_trained", spy)
+    monkeypatch.setattr(candidates, "trained", spy)
     brisk = Settings(epochs=2, learning_rate=3e-3, batch_size=64)
     with fit(texts, labels, encoder=str(tiny_encoder), settings=brisk) as model:
         assert model.info.fit["kept"] == "fine-tuned"
