@@ -74,7 +74,8 @@ def table4(bench: Bench, rate: float | None) -> Found:
     """Test texts that the vote gets wrong, with their nearest neighbours, by row number."""
     with bench.opened(_cea(bench, rate), keep=True) as model:
         bench.teach(model, bench.split[1])
-        predictions = model.classify(bench.test.texts, neighbours=CITED)
+        voters = bench.trained(_cea(bench, rate), model)["k"]
+        predictions = model.classify(bench.test.texts, neighbours=max(voters, CITED))
         refs = {example.id: int(example.ref or -1) for example in model.examples()}
     wrong = []
     for row, (said, truth) in enumerate(zip(predictions, bench.test.labels, strict=True)):
@@ -82,17 +83,18 @@ def table4(bench: Bench, rate: float | None) -> Found:
         if decided == truth:
             continue
         near = [{"row": refs[n.id], "label": n.labels[0], "distance": round(n.distance, 4)} for n in said.neighbours]
-        labels = {n["label"] for n in near}
+        labels = {n["label"] for n in near[:CITED]}
         texts = [normalised(n.text) for n in said.neighbours]
+        same = [one for text, one in zip(texts, near, strict=True) if texts.count(text) > 1]
         kinds = {
             "agree": labels == {decided[0]},
             "contradict": len(labels) > 1,
-            "duplicates": len(set(texts)) < len(texts),
+            "duplicates": bool(same),
             "in train": normalised(bench.test.texts[row]) in texts,
         }
-        wrong.append({"row": row, "truth": truth[0], "decided": decided[0], "neighbours": near,
+        wrong.append({"row": row, "truth": truth[0], "decided": decided[0], "neighbours": near[:CITED], "same": same,
                       "kinds": [kind for kind, holds in kinds.items() if holds]})  # fmt: skip
-    return {**_where(bench), "wrong": wrong, "train": _repeated(bench.train), "short": len(wrong)}
+    return {**_where(bench), "wrong": wrong, "voters": voters, "train": _repeated(bench.train), "short": len(wrong)}
 
 
 def _repeated(train: Part) -> Found:

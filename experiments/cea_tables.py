@@ -345,9 +345,9 @@ def _table4(found: dict[str, Found], folder: Path) -> str:
 
 KINDS = {
     "agree": "all four nearest bear one label, not the truth: perhaps the test row is labelled otherwise than train",
-    "contradict": "the nearest bear different labels: a border, or labels that contradict each other",
-    "duplicates": "two of the nearest are the same text, normalised: train holds it twice",
-    "in train": "the test text itself stands in train, among the nearest",
+    "contradict": "the four nearest bear different labels: a border, or labels that contradict each other",
+    "duplicates": "two or more of all that vote are the same text, normalised: train holds it more than once",
+    "in train": "the test text itself stands in train, among those that vote",
 }
 
 
@@ -359,19 +359,18 @@ def _wrong(data: str, runs: list[Found]) -> str:
         f"once (normalised), {train['contradicting']} of them\nwith different labels. Rows are numbered from 0; the "
         "texts belong to others and are not copied.\n"
     ]
-    for kind, what in KINDS.items():
+    for kind, meaning in KINDS.items():
         of_kind = [one for one in wrong if kind in one["kinds"]]
-        said.append(f"{len(of_kind)} where {what}.\n")
+        said.append(f"{len(of_kind)} where {meaning}.\n")
         if of_kind:
-            header = [
-                "test row",
-                "truth",
-                "decided",
-                *(f"nearest #{i}: train row, label, distance" for i in range(1, 5)),
-            ]
+            key = "same" if kind == "duplicates" else "neighbours"
+            most = max(len(one[key]) for one in of_kind)
+            what = "of the same text" if kind == "duplicates" else "nearest"
+            header = ["test row", "truth", "decided",
+                      *(f"{what} #{i}: train row, label, distance" for i in range(1, most + 1))]  # fmt: skip
             said.append(table(header, [
                 [one["row"], one["truth"], one["decided"],
-                 *(f"{n['row']} {n['label']} {n['distance']:.3f}" for n in one["neighbours"])]
+                 *(f"{n['row']} {n['label']} {n['distance']:.3f}" for n in one[key]), *[""] * (most - len(one[key]))]
                 for one in of_kind[:SHOWN]
             ]))  # fmt: skip
     return "\n".join(said)
