@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from experiments.data import Part, overlapping
+from experiments.running import Quiet
 from likewise import Model
 from likewise.bundle import Layout, read_decision
 from likewise.decision.measures import accuracy
 from likewise.decision.splitting import hold_out
 from likewise.encoding.runtime import Encoder
 from likewise.fitting import fit
-from likewise.progress import Progress
 from likewise.settings import Settings
 from likewise.validation import normalised
 
@@ -166,7 +166,7 @@ class Bench:
         part, held = self.train.rows(kept), self.train.rows(dev)
         return fit(
             part.texts, part.labels, refs=[str(row) for row in kept], recipe=made.recipe, encoder=encoder,
-            dev=(held.texts, held.labels), settings=settings, progress=_Quiet(),
+            dev=(held.texts, held.labels), settings=settings, progress=Quiet(),
             work=self.models / "work" / self._place(made).name,
         )  # fmt: skip
 
@@ -213,10 +213,3 @@ def encoder_of(model: Model) -> Encoder:
 def _layout(model: Model) -> Layout:
     assert model.path is not None
     return Layout(model.path)
-
-
-class _Quiet(Progress):
-    """Says nothing, not even that a class has one example: the data are as they are."""
-
-    def warn(self, message: str) -> None:
-        """Nothing."""

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from experiments import multilabel_knn_tables
 from experiments.data import Part
 from experiments.paper import RESULTS, arguments, provenance
-from experiments.running import once, parts
+from experiments.running import Quiet, once, parts
 from experiments.shallow import shallow
 from likewise import Model
 from likewise.bundle import Layout, read_decision
@@ -39,7 +39,6 @@ from likewise.decision.vote import vote, vote_weights
 from likewise.encoding.names import DEFAULT
 from likewise.encoding.runtime import Encoder
 from likewise.fitting import fit
-from likewise.progress import Progress
 from likewise.settings import Settings
 
 SETS = ("semeval2018-ec", "goemotions", "aapd", "rcv1-v2")
@@ -84,13 +83,6 @@ class Bench:
     epochs: int | None
     results: Path
     seed: int
-
-
-class _Quiet(Progress):
-    """Says nothing."""
-
-    def warn(self, message: str) -> None:
-        """Nothing."""
 
 
 def main() -> None:
@@ -162,7 +154,7 @@ def measured(bench: Bench, variant: Variant, name: str) -> Found:
         started = time.monotonic()
         fit(
             bench.train.texts, bench.train.labels, task="multi", recipe="multilabel-knn", encoder=encoder, dev=dev,
-            settings=settings, progress=_Quiet(),
+            settings=settings, progress=Quiet(),
         ).save(root).close()  # fmt: skip
         seconds = round(time.monotonic() - started, 1)
         with Model.open(root) as model:

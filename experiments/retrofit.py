@@ -29,13 +29,12 @@ import numpy as np
 from experiments import retrofit_tables
 from experiments.data import Missing, Part, read
 from experiments.paper import RESULTS, arguments, provenance
-from experiments.running import once
+from experiments.running import Quiet, once
 from experiments.shallow import shallow
 from likewise.decision.splitting import hold_out
 from likewise.encoding.names import DEFAULT, resolve
 from likewise.evaluation.embeddings import clustering, delta_emb, retrieval
 from likewise.fitting import fit
-from likewise.progress import Progress
 from likewise.settings import Settings
 from likewise.train_encoder import train_encoder
 from likewise.validation import normalised
@@ -109,12 +108,12 @@ class Bench:
         """The variant's encoder, trained where that was not done before."""
         if variant.recipe is None:
             return self.encoder
-        target = self.models / f"{self.seed}-{variant.name.replace(', ', '-').replace(' ', '-')}"
+        target = self.models / f"{self.seed}-{_file(variant.name)}"
         if not target.exists():
             train_encoder(
                 target, self.train.texts, self.train.labels, recipe=variant.recipe, encoder=self.encoder,
                 dev=(self.dev.texts, self.dev.labels), settings=self.settings(variant),
-                work=target.with_name(f".{target.name}.work"), progress=_Quiet(),
+                work=target.with_name(f".{target.name}.work"), progress=Quiet(),
             )  # fmt: skip
         return str(target)
 
@@ -122,13 +121,6 @@ class Bench:
         """The variant's, with those that a quick run changes."""
         given = {**variant.given, **({"epochs": self.plan.epochs} if self.plan.epochs else {})}
         return Settings.resolve(seed=self.seed, **given)
-
-
-class _Quiet(Progress):
-    """Says nothing, not even that a share has few rows: it is meant to."""
-
-    def warn(self, message: str) -> None:
-        """Nothing."""
 
 
 def main() -> None:
@@ -250,7 +242,7 @@ def applied(
         train = train.rows(drawn.tolist())
     held = (dev.texts, dev.labels) if dev else None
     given = {**FINE_TUNED, **({"epochs": bench.plan.epochs} if bench.plan.epochs else {}), "pooling": "mean"}
-    common: Any = {"dev": held, "settings": Settings.resolve(seed=bench.seed, **given), "progress": _Quiet()}
+    common: Any = {"dev": held, "settings": Settings.resolve(seed=bench.seed, **given), "progress": Quiet()}
     found: Found = {"kind": "task", "task": task, "share": share, "rows": len(train), "test": len(test),
                     "seed": bench.seed, "start": start.name if start else MULTITASK}  # fmt: skip
     if start is None:

@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data import Missing, Part, read
+from likewise.progress import Progress
+
+
+class Quiet(Progress):
+    """Says nothing, not even what is worth a warning: the data are as they are."""
+
+    def warn(self, message: str) -> None:
+        """Nothing."""
 
 
 def arguments(description: str | None, results: Path) -> argparse.ArgumentParser:

@@ -19,7 +19,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -131,6 +131,26 @@ def sync_all(folder: Path) -> None:
     """The same for a folder with everything below it."""
     for path in (folder, *folder.rglob("*")):
         sync(path)
+
+
+@contextlib.contextmanager
+def made_whole(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to be filled; it is flushed to the disk and gets that name, or goes again on an error.
+
+    ModelError where something is there already, but for an empty directory.
+    """
+    refuse_taken(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    making = target.with_name(f".{target.name}.{os.getpid()}.saving")
+    shutil.rmtree(making, ignore_errors=True)
+    try:
+        yield making
+        sync_all(making)
+        os.replace(making, target)  # an empty directory gives way; the name changes in one step
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    sync(target.parent)
 
 
 def copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -> None:

@@ -126,8 +126,7 @@ def _fine_tuned(job: Job) -> Candidate:
         tuned = _tuned(job, parts_of(job, tables, None, heads))
         return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [])))
     job.progress.stage("Training the encoder")
-    kept, held = parts[0]
-    model, histories = trained(job, kept, dev or ([job.texts[i] for i in held], [job.labels[i] for i in held]), "part")
+    model, histories = trained(job, parts[0][0], job.held, "part")
     folds = parts_of(job, [model.embed(job.texts)], model.embed(dev[0]) if dev else None, [_head(job, model)])
     tuned = _tuned(job, folds)
 
@@ -160,12 +159,16 @@ def _anew(job: Job, stop_after: Sequence[int]) -> tuple[Trainable, list[History]
 
 
 def _finished(job: Job, model: Trainable, histories: Sequence[History]) -> Encoded:
-    epochs = [
+    return _encoded(job, model, course(histories))
+
+
+def course(histories: Sequence[History]) -> list[dict[str, Any]]:
+    """All epochs of a training: the stage, and what the epoch brought."""
+    return [
         {"stage": stage, **asdict(epoch)}
         for stage, history in enumerate(histories, start=1)
         for epoch in history.epochs
     ]
-    return _encoded(job, model, epochs)
 
 
 def _head(job: Job, model: Trainable | WrappedClassifier) -> LinearHead | None:

@@ -96,6 +96,12 @@ class Job:
         return self.settings.pooling or self.recipe.pooling
 
     @property
+    def held(self) -> tuple[list[str], LabelSets]:
+        """The user's dev rows, or else what is held out of the first part."""
+        rows = self.split.parts[0][1]
+        return self.split.dev or ([self.texts[i] for i in rows], [self.labels[i] for i in rows])
+
+    @property
     def stages(self) -> tuple[Schedule, ...]:
         """What trains the encoder, one after the other."""
         return planned(self.recipe, self.split.few, self.settings, from_scratch(self.encoder))

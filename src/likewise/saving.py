@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from likewise.answering import Answering
-from likewise.bundle import Layout, copy_tree, generations, refuse_taken, sync, sync_all, write_manifest
+from likewise.bundle import Layout, copy_tree, generations, made_whole, write_manifest
 from likewise.card import write_card
 from likewise.datastore.ledger import Ledger
 
@@ -18,18 +18,8 @@ def save(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, 
 
     Hold the answering's lock, so that the snapshot is of the datastore's revision.
     """
-    refuse_taken(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    making = target.with_name(f".{target.name}.{os.getpid()}.saving")
-    shutil.rmtree(making, ignore_errors=True)
-    try:
+    with made_whole(target) as making:
         copy(layout, ledger, answering, making, link=link)
-        sync_all(making)
-        os.replace(making, target)  # an empty directory gives way; the name changes in one step
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
-    sync(target.parent)
 
 
 def copy(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, link: bool) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from likewise.bundle import refuse_taken, sync, sync_all, temporary_root
-from likewise.candidates import require_training, trained
+from likewise.bundle import made_whole, refuse_taken, temporary_root
+from likewise.candidates import course, require_training, trained
 from likewise.encoding.names import DEFAULT
 from likewise.errors import SettingError
 from likewise.job import Job, checked
@@ -93,32 +93,21 @@ def train_encoder(
 
 
 def _trained(job: Job, target: Path, started: float) -> EncoderSummary:
-    parts, dev = job.split.parts, job.split.dev
     job.progress.stage("Training the encoder")
-    if len(parts) > 1:  # too few to hold some out
+    if len(job.split.parts) > 1:  # too few to hold some out
         rows, held = np.arange(len(job.texts)), None
     else:
-        rows = parts[0][0]
-        held = dev or ([job.texts[i] for i in parts[0][1]], [job.labels[i] for i in parts[0][1]])
+        rows, held = job.split.parts[0][0], job.held
     model, histories = trained(job, rows, held, "encoder")
     summary = EncoderSummary(
         str(target), job.encoder, job.recipe.name, len(job.texts),
         dict(sorted(Counter(label for row in job.labels for label in row).items())),
         job.split.judged_on if held else None,
-        [{"stage": n, **asdict(epoch)} for n, one in enumerate(histories, start=1) for epoch in one.epochs],
-        [one.best_epoch for one in histories], round(time.monotonic() - started, 1),
+        course(histories), [one.best_epoch for one in histories], round(time.monotonic() - started, 1),
     )  # fmt: skip
-    target.parent.mkdir(parents=True, exist_ok=True)
-    making = target.with_name(f".{target.name}.{os.getpid()}.saving")
-    try:
+    with made_whole(target) as making:
         model.save(making)
         (making / "README.md").write_text(_card(summary, job), encoding="utf-8")
-        sync_all(making)
-        os.replace(making, target)  # an empty directory gives way; the name changes in one step
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
-    sync(target.parent)
     return summary
 
 
