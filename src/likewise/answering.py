@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -161,20 +161,28 @@ class Answering:
         self, texts: list[str], progress: Callable[[int, int], None] | None = None
     ) -> tuple[NDArray[np.float32], str]:
         """Embeddings by the encoder of the generation that answered last, and its fingerprint."""
+        embeddings, _, fingerprint = self.embed_with_logits(texts, progress)
+        return embeddings, fingerprint
+
+    def embed_with_logits(
+        self, texts: list[str], progress: Callable[[int, int], None] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, str]:
+        """The same with the network's own logits between them; None where it has none."""
         with self.lock:
             encoder, fingerprint = self.encoder, self.fingerprint
-        return self._ledger.as_stored(encoder.encode(texts, progress)), fingerprint
+        embeddings, logits = encoder.encode_with_logits(texts, progress)
+        return self._ledger.as_stored(embeddings), logits, fingerprint
 
     @contextlib.contextmanager
-    def _answerable(self, texts: list[str]) -> Iterator[tuple[State, NDArray[np.float32]]]:
-        """The state to answer from, locked, and embeddings of the texts by its generation's encoder."""
-        embeddings, fingerprint = self.embed(texts)
+    def _answerable(self, texts: list[str]) -> Iterator[tuple[State, Callable[[], Voices]]]:
+        """The state to answer from, locked, and what makes its voices for the texts, by its generation's encoder."""
+        embeddings, logits, fingerprint = self.embed_with_logits(texts)
         with self.lock:
             state = self.current()
             while fingerprint != self.fingerprint:  # a refit came between
-                embeddings, fingerprint = self.embed(texts)
+                embeddings, logits, fingerprint = self.embed_with_logits(texts)
                 state = self.current()
-            yield state, embeddings
+            yield state, partial(state.voices, embeddings, logits)
 
     def answers(self, texts: list[str], cite: int = 0) -> Iterator[Answered]:
         """What is said of the texts, block by block, citing `cite` examples. ModelError when there is no example."""
@@ -186,11 +194,11 @@ class Answering:
 
     def _answered(self, texts: list[str], cite: int) -> Answered | None:
         """None where an example that was to be cited has just been erased by another process."""
-        with self._answerable(texts) as (state, embeddings):
+        with self._answerable(texts) as (state, voices_now):
             if not state.labels:
                 when = "is left in this model" if self.at is None else f"was in this model at revision {self.at}"
                 raise ModelError(f"no labelled example {when}; teach it some first")
-            voices = state.voices(embeddings)
+            voices = voices_now()
             wanted = set(voices.hits.ids[:, :cite].ravel().tolist())
             cited = self._cited(wanted, state)
             if not cited.keys() >= wanted:
@@ -215,7 +223,7 @@ class Answering:
 
         An example without which there would be none is left out.
         """
-        with self._answerable(texts) as (state, embeddings):
+        with self._answerable(texts) as (state, voices_now):
             ledger = self._ledger
             back = {delta.example_id: delta for delta in ledger.changes(state.revision, target)[1]}
             forth = {delta.example_id: delta for delta in ledger.changes(target, state.revision)[1]}
@@ -223,7 +231,7 @@ class Answering:
                 state.take([back[number]], ledger)
                 try:
                     if state.labels:
-                        yield number, state.voices(embeddings)
+                        yield number, voices_now()
                 finally:
                     state.take([forth[number]], ledger)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from likewise.bundle import Decision, Layout, temporary_root, write_generation
 from likewise.datastore.index import Index
-from likewise.decision.head import LinearHead
+from likewise.decision.head import Head, LinearHead
 from likewise.decision.splitting import Rows
 from likewise.decision.trained import TrainedHead
 from likewise.decision.tuning import Fold, Tuned, tune
@@ -117,17 +117,19 @@ def _frozen(job: Job) -> Candidate:
 def _fine_tuned(job: Job) -> Candidate:
     dev, parts = job.split.dev, job.split.parts
     if len(parts) > 1:
-        tables, heads = [], []
-        for number, (kept, _) in enumerate(parts, start=1):
+        tables, heads, logits = [], [], []
+        for number, (kept, held) in enumerate(parts, start=1):
             job.progress.stage(f"Training, fold {number} of {len(parts)}")
             model, _ = trained(job, kept, None, f"fold-{number}")
             tables.append(model.embed(job.texts))
             heads.append(_head(job, model))
-        tuned = _tuned(job, parts_of(job, tables, None, heads))
+            logits.append(model.logits([job.texts[i] for i in held]))
+        tuned = _tuned(job, parts_of(job, tables, None, heads, logits))
         return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [])))
     job.progress.stage("Training the encoder")
     model, histories = trained(job, parts[0][0], job.held, "part")
-    folds = parts_of(job, [model.embed(job.texts)], model.embed(dev[0]) if dev else None, [_head(job, model)])
+    queries, logits_of_held = model.embed(dev[0]) if dev else None, model.logits(job.held[0])
+    folds = parts_of(job, [model.embed(job.texts)], queries, [_head(job, model)], [logits_of_held])
     tuned = _tuned(job, folds)
 
     def finish() -> Encoded:
@@ -189,16 +191,23 @@ def _encoded(job: Job, model: Trainable | WrappedClassifier, epochs: list[dict[s
 
 
 def parts_of(
-    job: Job, tables: list[Embeddings], dev: Embeddings | None, heads: Sequence[LinearHead | None] = ()
+    job: Job,
+    tables: list[Embeddings],
+    dev: Embeddings | None,
+    heads: Sequence[Head | None] = (),
+    logits: Sequence[Embeddings | None] = (),
 ) -> list[Fold]:
-    """The split's parts with their embeddings; each part may have an encoder of its own, and a head trained with it."""
-    out = []
-    for table, head, (kept, held) in zip(tables, heads or [None] * len(tables), job.split.parts, strict=True):
+    """The split's parts with their embeddings; each part may have an encoder of its own, and a head trained with it.
+
+    `logits` are the network's own for the held-out rows of each part, where the head takes those.
+    """
+    none, out = [None] * len(tables), []
+    for table, head, own, (kept, held) in zip(tables, heads or none, logits or none, job.split.parts, strict=True):
         if dev is not None and job.split.dev is not None:
             queries, truth = dev, job.split.dev[1]
         else:
             queries, truth = table[held], [job.labels[i] for i in held]
-        out.append(Fold(table[kept], [job.labels[i] for i in kept], queries, truth, head))
+        out.append(Fold(table[kept], [job.labels[i] for i in kept], queries, truth, head, own))
     return out
 
 

@@ -143,11 +143,15 @@ def _job(
 
 def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:
     """What the present generation scores on the rows held out, with the others as its examples."""
-    decision = answering.decision
-    folds = parts_of(job, [embeddings] * len(job.split.parts), None)
+    decision, parts = answering.decision, job.split.parts
+    folds = parts_of(job, [embeddings] * len(parts), None)
     if decision.head:
         with answering.lock:
-            folds = [replace(fold, head=answering.current().head) for fold in folds]
+            head, encoder = answering.current().head, answering.encoder
+        # What the ledger does not keep: a head that takes logits is asked about the held-out texts afresh.
+        held = [[job.texts[i] for i in rows] for _, rows in parts] if encoder.labels else []
+        logits = [encoder.encode_with_logits(texts)[1] for texts in held]
+        folds = parts_of(job, [embeddings] * len(parts), None, [head] * len(parts), logits)
     return scores(folds, decision.whitening, decision.tuned, job.task, job.measure, nearest)
 
 

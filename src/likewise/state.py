@@ -208,14 +208,17 @@ class State:
             self._sets.append(labels)
         return self._codes[labels]
 
-    def voices(self, embeddings: NDArray[np.float32]) -> Voices:
-        """Head, vote and blend for embeddings of shape (texts, d). The state must hold at least one example."""
+    def voices(self, embeddings: NDArray[np.float32], logits: NDArray[np.float32] | None = None) -> Voices:
+        """Head, vote and blend for embeddings of shape (texts, d). The state must hold at least one example.
+
+        `logits` are the network's own, where it has some: a head that was trained takes them in place of embeddings.
+        """
         head = self.head
         tuned = self._tuned
         hits = self._index.search(self._key_map.keys(embeddings), tuned.k)
         weights = vote_weights(hits.distances, tuned.temperature)
         p_vote = vote(weights, hits.codes, self._memberships(head.labels))
-        p_head = head.probabilities(embeddings)
+        p_head = head.probabilities(embeddings if logits is None or self._decision.head is None else logits)
         known = head.known if isinstance(head, AlignedHead) else None
         share = shares(p_vote, p_head, tuned.lambda_, self.task, known)
         lambdas = share[:, 0] if self.task == "single" else np.full(len(share), tuned.lambda_)

@@ -3,6 +3,9 @@
 Teaching and forgetting do not change it. What a user does to labels does: where the examples of its fit bear another
 label by now, the class that it learnt from them goes by that label, too. A label that it does not know is left to the
 neighbours (`blend`).
+
+It is linear in the embedding, or in the logits of a network that is a classifier of its own: then its weights take
+these as they are, the identity at first, fewer columns once labels are gone.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ FLOOR = 1e-6  # a probability below this counts as this in a likelihood
 class Fold:
     """Rows that vote and make the head, and rows held out: embeddings (rows, d) and label sets of each.
 
-    `head` is one that was trained with the encoder and takes the place of the closed-form one.
+    `head` is one that was trained with the encoder and takes the place of the closed-form one; `held_logits` (rows, L)
+    are the network's own, which it takes in the place of embeddings.
     """
 
     embeddings: Embeddings
@@ -70,6 +71,11 @@ class Fold:
     held_embeddings: Embeddings
     held_label_sets: LabelSets
     head: Head | None = None
+    held_logits: Embeddings | None = None
+
+    def said(self, head: Head) -> Matrix:
+        """What a head says of the held-out rows, (rows, labels)."""
+        return head.probabilities(self.held_embeddings if self.held_logits is None else self.held_logits)
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ def scores(
         head: Head = fold.head or make_head(
             Statistics.of(fold.embeddings, fold.label_sets), whitening, tuned.head, task
         )
-        heads.append((head.labels, head.probabilities(fold.held_embeddings)))
+        heads.append((head.labels, fold.said(head)))
         codes, membership = _coded(problem, fold.label_sets)
         k = min(tuned.k, len(fold.embeddings))
         distances, rows = search(to_key.keys(fold.embeddings), to_key.keys(fold.held_embeddings), k)
@@ -272,9 +278,8 @@ def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
 
     Where the folds bring heads that were trained, those and no other.
     """
-    trained = [(fold.head, fold.held_embeddings) for fold in problem.folds if fold.head is not None]
-    if trained:
-        tables = [(head.labels, head.probabilities(embeddings)) for head, embeddings in trained]
+    tables = [(fold.head.labels, fold.said(fold.head)) for fold in problem.folds if fold.head is not None]
+    if tables:
         yield _Head(HeadSettings(), problem.held(tables, missing=0.0))
         return
     statistics = [Statistics.of(fold.embeddings, fold.label_sets) for fold in problem.folds]

@@ -57,7 +57,7 @@ _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "0_*/model*.safetensors"
 _EXPECTED = f"a folder or a name such as {DEFAULT!r} or 'owner/name'"
 
 
-FROM_SCRATCH = ("cnn",)
+FROM_SCRATCH = ("cnn", "ldgn")
 """Names of networks that start from nothing, in an encoder's place."""
 
 

@@ -33,6 +33,9 @@ INPUTS = ("input_ids", "attention_mask")
 OUTPUT = "embedding"
 """The graph's output: float32, shape (batch, dimension)."""
 
+LOGITS = "logits"
+"""Its second output where the network is a classifier of its own: float32, shape (batch, labels)."""
+
 Runtime = Literal["auto", "onnxruntime", "openvino"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -64,7 +67,8 @@ class Encoder:
         folder = Path(folder)
         self._description = _read_description(folder)
         self._tokenizer = _open_tokenizer(folder, self._description.max_tokens)
-        self._run = _open_graph(folder / "model.onnx", threads or _cores(), runtime)
+        outputs = (OUTPUT, LOGITS) if self.labels else (OUTPUT,)
+        self._run = _open_graph(folder / "model.onnx", outputs, threads or _cores(), runtime)
         self._token_budget = token_budget
         self._truncated = 0
         self._lock = threading.Lock()
@@ -85,6 +89,11 @@ class Encoder:
         return self._description.fingerprint
 
     @property
+    def labels(self) -> int:
+        """How many labels the network itself has logits for; 0 where it has none."""
+        return self._description.labels
+
+    @property
     def truncated(self) -> int:
         """How many texts have been cut since the encoder was opened."""
         return self._truncated
@@ -96,18 +105,27 @@ class Encoder:
         of texts done and of all texts after each batch. DataError for a single string, or a text that is no
         string or has no UTF-8 form.
         """
+        return self.encode_with_logits(texts, progress)[0]
+
+    def encode_with_logits(
+        self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Floats, Floats | None]:
+        """The same, and from the same pass the network's own logits, float32 (n, labels); None where it has none."""
         if isinstance(texts, str):
             raise DataError("encode got one string; expected a sequence of strings: put it into a list")
-        out = np.empty((len(texts), self.dimension), dtype=np.float32)
+        outputs = [np.empty((len(texts), width), dtype=np.float32) for width in (self.dimension, self.labels)]
         done = 0
         for start in range(0, len(texts), _WINDOW):
             rows = self._tokenise(texts[start : start + _WINDOW], start)
             for batch in self._batches(rows):
-                out[[start + i for i in batch]] = self._run(self._padded([rows[i] for i in batch]))
+                places = [start + i for i in batch]
+                for out, found in zip(outputs, self._run(self._padded([rows[i] for i in batch])), strict=False):
+                    out[places] = found
                 done += len(batch)
                 if progress is not None:
                     progress(done, len(texts))
-        return out
+        embeddings, logits = outputs
+        return embeddings, logits if self.labels else None
 
     def _tokenise(self, texts: Sequence[str], start: int) -> list[list[int]]:
         # One text at a time: tokenizers' own pool of threads would warn after a fork and ignore `threads`, and a
@@ -163,6 +181,7 @@ class _Description:
     inputs: tuple[str, ...]
     pad_id: int
     fingerprint: str
+    labels: int
 
 
 def _read_description(folder: Path) -> _Description:
@@ -179,6 +198,7 @@ def _read_description(folder: Path) -> _Description:
             inputs=tuple(map(str, found["inputs"])),
             pad_id=int(found["pad_id"]),
             fingerprint=str(found["fingerprint"]),
+            labels=int(found.get("labels", 0)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EncoderError(
@@ -209,18 +229,18 @@ def _open_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
 class _Run(Protocol):
     """Runs the graph on one batch; to be called from any thread."""
 
-    def __call__(self, feed: Mapping[str, Ints]) -> Floats: ...
+    def __call__(self, feed: Mapping[str, Ints]) -> list[Floats]: ...
 
 
-def _open_graph(path: Path, threads: int, runtime: Runtime) -> _Run:
+def _open_graph(path: Path, outputs: Sequence[str], threads: int, runtime: Runtime) -> _Run:
     if runtime in ("auto", "onnxruntime"):
-        return _open_onnxruntime(path, threads)
+        return _open_onnxruntime(path, outputs, threads)
     if runtime == "openvino":
-        return _open_openvino(path, threads)
+        return _open_openvino(path, outputs, threads)
     raise SettingError(f"unknown runtime {runtime!r}; expected auto, onnxruntime or openvino")
 
 
-def _open_onnxruntime(path: Path, threads: int) -> _Run:
+def _open_onnxruntime(path: Path, outputs: Sequence[str], threads: int) -> _Run:
     # From 1.29 on it reports its use from Linux and macOS too, names a device and keeps a database in the user's
     # cache, and only heeds what stands in the environment when it is first loaded (its Privacy.md).
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -238,14 +258,14 @@ def _open_onnxruntime(path: Path, threads: int) -> _Run:
     except Exception as error:  # its exceptions share no narrower base
         raise EncoderError(f"ONNX Runtime cannot read {path} ({_line(error)}); export the encoder again") from error
 
-    def run(feed: Mapping[str, Ints]) -> Floats:
-        found: Floats = session.run([OUTPUT], feed)[0]
+    def run(feed: Mapping[str, Ints]) -> list[Floats]:
+        found: list[Floats] = session.run(outputs, feed)
         return found
 
     return run
 
 
-def _open_openvino(path: Path, threads: int) -> _Run:
+def _open_openvino(path: Path, outputs: Sequence[str], threads: int) -> _Run:
     openvino = _import_openvino()
     try:
         core = openvino.Core()
@@ -263,13 +283,14 @@ def _open_openvino(path: Path, threads: int) -> _Run:
         raise EncoderError(f"OpenVINO cannot read {path} ({_line(error)}); try runtime 'onnxruntime'") from error
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()  # a request serves one batch at a time
 
-    def run(feed: Mapping[str, Ints]) -> Floats:
+    def run(feed: Mapping[str, Ints]) -> list[Floats]:
         try:
             request = idle.get_nowait()
         except queue.Empty:
             request = compiled.create_infer_request()
         try:
-            return np.array(request.infer(dict(feed))[OUTPUT], dtype=np.float32)  # copied: its memory is used again
+            found = request.infer(dict(feed))
+            return [np.array(found[name], dtype=np.float32) for name in outputs]  # copied: its memory is used again
         finally:
             idle.put(request)
 

@@ -29,16 +29,19 @@ _CLOSING = (Dense, LayerNorm, Dropout, Normalize)
 _POOLINGS: dict[Any, str] = {mode: name for name, mode in POOLING_MODES.items()}
 
 
-def export_onnx(model: SentenceTransformer, folder: Path, *, normalise: bool, max_tokens: int) -> None:
+def export_onnx(
+    model: SentenceTransformer, folder: Path, *, normalise: bool, max_tokens: int, logits: bool = False
+) -> None:
     """Write the ONNX encoder folder of a model; the model itself stays as it is.
 
     `normalise` alone decides whether embeddings have unit length: a closing Normalize module of the model counts
     for nothing. Texts are cut at `max_tokens` tokens, special ones included, or at the model's own limit if that
-    is lower. EncoderError for a module, a pooling or a size that cannot be exported, and when the graph's
-    embeddings differ from torch's.
+    is lower. With `logits` those of a network that is a classifier of its own are the graph's second output.
+    EncoderError for a module, a pooling or a size that cannot be exported, and when what the graph yields differs
+    from torch's.
     """
     if isinstance(model[0], WordNetwork):
-        _export_words(model[0], folder, normalise, min(max_tokens, model[0].max_seq_length))
+        _export_words(model[0], folder, normalise, min(max_tokens, model[0].max_seq_length), logits)
         return
     with quiet():
         plain = _plain_copy(model)
@@ -61,33 +64,44 @@ def export_onnx(model: SentenceTransformer, folder: Path, *, normalise: bool, ma
         )
 
 
-def _export_words(network: WordNetwork, folder: Path, normalise: bool, limit: int) -> None:
+def _export_words(network: WordNetwork, folder: Path, normalise: bool, limit: int, logits: bool) -> None:
     """The same for a network over words, which is one module."""
     with quiet():
         check_size(network)
-        plain = _Words(network, normalise, limit).eval()
-        form = Form(network.get_embedding_dimension(), limit, "max", normalise)
-        name = type(network).__name__
-        write_graph(plain, plain.network.tokenizer, folder, form, architecture=name, expected=plain.embed)
+        plain = _Words(network, normalise, limit, logits).eval()
+        form = Form(network.get_embedding_dimension(), limit, "max", normalise, network.labels if logits else 0)
+        write_graph(
+            plain,
+            plain.network.tokenizer,
+            folder,
+            form,
+            architecture=type(network).__name__,
+            expected=lambda texts: plain.read(texts)[0],
+            expected_logits=(lambda texts: plain.read(texts)[1]) if logits else None,
+        )
 
 
 class _Words(nn.Module):
     """A network over words with plain arguments; a copy, on the CPU in float32."""
 
-    def __init__(self, network: WordNetwork, normalise: bool, limit: int) -> None:
+    def __init__(self, network: WordNetwork, normalise: bool, limit: int, logits: bool) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).cpu().float()
         self.network.max_seq_length = limit
-        self.normalise = normalise
+        self.normalise, self.logits = normalise, logits
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        found = self.network({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
-        return nn.functional.normalize(found, p=2.0, dim=-1) if self.normalise else cast(Tensor, found)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings, and logits where asked for."""
+        found = self.network({"input_ids": input_ids, "attention_mask": attention_mask})
+        embedding = found["sentence_embedding"]
+        if self.normalise:
+            embedding = nn.functional.normalize(embedding, p=2.0, dim=-1)
+        return (embedding, found["logits"]) if self.logits else (embedding,)
 
-    def embed(self, texts: list[str]) -> NDArray[np.float32]:
-        """Torch's embeddings."""
+    def read(self, texts: list[str]) -> list[NDArray[np.float32]]:
+        """What torch makes of texts."""
         with torch.no_grad():
-            return cast(NDArray[np.float32], self(**self.network.preprocess(texts)).numpy())
+            return [part.numpy() for part in self(**self.network.preprocess(texts))]
 
 
 class _Network(nn.Module):

@@ -33,6 +33,7 @@ from likewise.training.losses.multilabel_contrastive import MultiLabelContrastiv
 from likewise.training.losses.objective import Objective
 from likewise.training.losses.preservation import Preservation
 from likewise.training.losses.triplet import TripletRanking
+from likewise.training.modules.words import WordNetwork
 from likewise.training.pair_sampling import PairBatchSampler
 from likewise.training.remembered import remembered
 from likewise.training.sampling import ClassAwareBatchSampler
@@ -50,12 +51,14 @@ CLASSIFIER, SOURCE_CLASSIFIER, CONTRASTIVE = "classifier", "source_classifier", 
 class Trained:
     """What a fit of the encoder brought: its history, and the classifier that it taught, if any.
 
-    `weights` (d, L) and `bias` (L,), float64, for embeddings that are not normalised.
+    `weights` (d, L) and `bias` (L,), float64, for embeddings that are not normalised. Where the network is a classifier
+    of its own (`own`), `weights` (L, L) takes its logits as they are.
     """
 
     history: History
     weights: NDArray[np.float64] | None = None
     bias: NDArray[np.float64] | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +153,10 @@ def fine_tune(
 def _trained(loss: Joint, schedule: Schedule, history: History) -> Trained:
     if not schedule.cross_entropy:
         return Trained(history)
-    layer = _classifier(loss)
+    classification = _classification(loss)
+    layer = classification.classifier
+    if layer is None:
+        return Trained(history, np.eye(classification.n_labels), np.zeros(classification.n_labels), own=True)
     weights, bias = (part.detach().cpu().double().numpy() for part in (layer.weight, layer.bias))
     return Trained(history, weights.T.copy(), bias.copy())
 
@@ -253,7 +259,8 @@ def _scorer(
     """What scores the dev texts, as the schedule says."""
     if schedule.select == "spearman":
         return partial(pair_score, model, dev.texts, dev.targets, seed)
-    return partial(classifier_score, model, _classifier(loss), dev.texts, dev.targets, task, schedule.select)
+    classifier = _classification(loss).classifier
+    return partial(classifier_score, model, classifier, dev.texts, dev.targets, task, schedule.select)
 
 
 def objective(
@@ -270,8 +277,9 @@ def objective(
     columns = (0, n_labels) if beside else None
     if schedule.cross_entropy or (scored and schedule.select != "spearman"):
         teaches = schedule.cross_entropy > 0
+        own = teaches and isinstance(model[0], WordNetwork) and model[0].labels > 0
         classification = Classification(
-            model, n_labels, task, schedule.dropout, schedule.label_smoothing, not teaches, columns
+            model, n_labels, task, schedule.dropout, schedule.label_smoothing, not teaches, columns, own
         )
         parts[CLASSIFIER] = (schedule.cross_entropy if teaches else 1.0, classification)
     if beside:
@@ -300,10 +308,10 @@ def objective(
     return Joint(model, parts)
 
 
-def _classifier(loss: Joint) -> torch.nn.Linear:
+def _classification(loss: Joint) -> Classification:
     part = loss.parts[CLASSIFIER]
     assert isinstance(part, Classification)
-    return part.classifier
+    return part
 
 
 def _arguments(

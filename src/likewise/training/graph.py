@@ -1,6 +1,7 @@
 """A network from token ids to embeddings -> the folder that answers, whatever the network was made from.
 
-    model.onnx       input_ids, attention_mask (batch, sequence) int64 -> embedding (batch, dimension) float32
+    model.onnx       input_ids, attention_mask (batch, sequence) int64 -> embedding (batch, dimension) float32,
+                     and where the network is a classifier of its own: logits (batch, labels) float32
     tokenizer.json   the tokenizer, without truncation or padding: those are encoder.json's
     encoder.json     what `likewise.encoding.runtime.Encoder` has to know
 
@@ -24,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from likewise.encoding.runtime import FORMAT, INPUTS, OUTPUT, Encoder, fingerprint
+from likewise.encoding.runtime import FORMAT, INPUTS, LOGITS, OUTPUT, Encoder, fingerprint
 from likewise.errors import EncoderError
 
 PROBES = ("a", "one text that is a little longer than the others", "two words", "is it 1, 2 or 3 ?! " * 20)
@@ -39,12 +40,14 @@ _LARGEST = 2**31 - 2**20  # bytes: a protobuf holds 2 GiB, and the graph needs a
 
 @dataclass(frozen=True)
 class Form:
-    """What encoder.json tells of a graph: the embedding's width, the greatest length in tokens, and how it pools."""
+    """What encoder.json tells of a graph: the embedding's width, the greatest length in tokens, how it pools, and for
+    how many labels it has logits as a second output (0: for none)."""
 
     dimension: int
     max_tokens: int
     pooling: str
     normalise: bool
+    labels: int = 0
 
 
 def write_graph(
@@ -55,27 +58,32 @@ def write_graph(
     *,
     architecture: str,
     expected: Callable[[list[str]], NDArray[np.float32]],
+    expected_logits: Callable[[list[str]], NDArray[np.float32]] | None = None,
 ) -> None:
     """Write the ONNX encoder folder of a network, called with input_ids and attention_mask, padded on the right.
 
     The network is in float32, in evaluation mode and on the CPU. `tokenizer` is transformers' own; its truncation and
-    padding are switched off. `expected` yields torch's embeddings of texts, float32 (n, dimension). EncoderError,
-    naming the `architecture`, when it cannot be traced or when the graph's embeddings differ from those.
+    padding are switched off. `expected` yields torch's embeddings of texts, float32 (n, dimension); where the form has
+    labels the network yields embeddings and logits, and `expected_logits` torch's logits, float32 (n, labels).
+    EncoderError, naming the `architecture`, when it cannot be traced or when what the graph yields differs from those.
     """
     content = _tokenizer_json(tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
-    _trace(network, folder / "model.onnx", architecture)
+    _trace(network, folder / "model.onnx", [OUTPUT, LOGITS] if form.labels else [OUTPUT], architecture)
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")
     description = _describe(form, tokenizer, fingerprint(folder, form.max_tokens))
     (folder / "encoder.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     with _exporting(architecture):
-        found = Encoder(folder, threads=1, token_budget=64).encode(PROBES)
-    worst = difference(found, expected(list(PROBES)))
-    if not worst < TOLERANCE:  # also where it is not a number
-        raise EncoderError(
-            f"the exported encoder differs from torch's by {worst:.1e} of the largest value; expected less than "
-            f"{TOLERANCE:.0e}: this architecture ({architecture}) cannot be exported, choose another encoder"
-        )
+        found = Encoder(folder, threads=1, token_budget=64).encode_with_logits(PROBES)
+    for one, by_torch in zip(found, (expected, expected_logits), strict=True):
+        if one is None or by_torch is None:
+            continue
+        worst = difference(one, by_torch(list(PROBES)))
+        if not worst < TOLERANCE:  # also where it is not a number
+            raise EncoderError(
+                f"the exported encoder differs from torch's by {worst:.1e} of the largest value; expected less than "
+                f"{TOLERANCE:.0e}: this architecture ({architecture}) cannot be exported, choose another encoder"
+            )
 
 
 def check_size(network: nn.Module) -> None:
@@ -111,7 +119,7 @@ def _tokenizer_json(tokenizer: Any) -> str:
     return cast(str, backend.to_str(pretty=True))
 
 
-def _trace(network: nn.Module, path: Path, architecture: str) -> None:
+def _trace(network: nn.Module, path: Path, outputs: list[str], architecture: str) -> None:
     ids, mask = _example()
     shape = {0: "batch", 1: "sequence"}
     with _exporting(architecture):
@@ -122,8 +130,8 @@ def _trace(network: nn.Module, path: Path, architecture: str) -> None:
             dynamo=False,
             opset_version=_OPSET,
             input_names=list(INPUTS),
-            output_names=[OUTPUT],
-            dynamic_axes={**dict.fromkeys(INPUTS, shape), OUTPUT: {0: "batch"}},
+            output_names=outputs,
+            dynamic_axes={**dict.fromkeys(INPUTS, shape), **{name: {0: "batch"} for name in outputs}},
         )
 
 
@@ -155,4 +163,5 @@ def _describe(form: Form, tokenizer: Any, digest: str) -> dict[str, Any]:
         "inputs": list(INPUTS),
         "pad_id": pad_id(tokenizer),
         "fingerprint": digest,
+        "labels": form.labels,
     }

@@ -25,15 +25,17 @@ BATCH = 64  # texts encoded at once
 
 def classifier_score(
     model: SentenceTransformer,
-    classifier: torch.nn.Linear,
+    classifier: torch.nn.Linear | None,
     texts: Sequence[str],
     targets: Targets,
     task: Task,
     measure: Measure,
 ) -> float:
-    """The classifier's measure on texts; with several labels a text, at the one threshold that serves it best."""
+    """The classifier's measure on texts (None: of the model's own logits); with several labels a text, at the one
+    threshold that serves it best."""
     with torch.no_grad():
-        logits = classifier(encoded(model, texts)).double().cpu().numpy()
+        found = encoded(model, texts, "logits") if classifier is None else classifier(encoded(model, texts))
+    logits = found.double().cpu().numpy()
     truth = targets > 0
     if task == "single":
         decided = logits == logits.max(axis=1, keepdims=True)
@@ -55,8 +57,11 @@ def pair_score(model: SentenceTransformer, texts: Sequence[str], targets: Target
     return float(np.nan_to_num(spearmanr(cosine, same).statistic))
 
 
-def encoded(model: SentenceTransformer, texts: Sequence[str]) -> torch.Tensor:
-    """Embeddings of texts, float32 of shape (n, d), in the texts' order; the model is left in evaluation mode."""
+def encoded(model: SentenceTransformer, texts: Sequence[str], what: str = "sentence_embedding") -> torch.Tensor:
+    """Embeddings of texts, float32 of shape (n, d), in the texts' order; the model is left in evaluation mode.
+
+    `what` "logits": those of a model that is a classifier of its own, in their place.
+    """
     model.eval()
     order = np.argsort([-len(text) for text in texts], kind="stable")
     parts = []
@@ -64,5 +69,5 @@ def encoded(model: SentenceTransformer, texts: Sequence[str]) -> torch.Tensor:
         for start in range(0, len(order), BATCH):
             features = model.preprocess([texts[row] for row in order[start : start + BATCH]])
             features = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in features.items()}
-            parts.append(model(features)["sentence_embedding"].float())
+            parts.append(model(features)[what].float())
     return torch.cat(parts)[torch.tensor(np.argsort(order))]

@@ -10,9 +10,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from likewise.training.modules.cnn import CNN
+from likewise.training.modules.ldgn import LDGN
 from likewise.training.modules.words import WordNetwork, word_tokenizer
 
-NETWORKS: dict[str, type[WordNetwork]] = {"cnn": CNN}
+NETWORKS: dict[str, type[WordNetwork]] = {"cnn": CNN, "ldgn": LDGN}
 """By the name that stands in an encoder's place."""
 
 

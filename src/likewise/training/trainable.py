@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
@@ -14,7 +15,9 @@ from likewise.progress import Progress
 from likewise.training.export import export_onnx
 from likewise.training.fine_tuning import Beside, fine_tune
 from likewise.training.loading import load, quiet, token_limit
+from likewise.training.modules.words import WordNetwork
 from likewise.training.schedule import Schedule
+from likewise.training.scoring import encoded
 from likewise.training.trainer import History
 from likewise.types import Pooling, Task
 
@@ -27,7 +30,8 @@ class Trainable:
     """An encoder with what the recipe says of pooling, normalisation and length (tokens).
 
     After training with cross-entropy also the classifier that was trained: `weights` (d, labels) and `bias` (labels,)
-    of its layer on embeddings that are not normalised.
+    of its layer on embeddings that are not normalised. Where the network is a classifier of its own, they take its
+    logits in the embeddings' place, as they are.
     """
 
     labels: list[str]
@@ -41,6 +45,8 @@ class Trainable:
         self._model.max_seq_length = min(max_tokens, token_limit(self._model))
         self._normalise = normalise
         self._max_tokens = max_tokens
+        self._own = False  # the classifier is the network's own
+        self._met: list[str] = []  # the labels that a network with something of its own for each has learnt
 
     def fine_tune(
         self,
@@ -63,12 +69,17 @@ class Trainable:
         label that no training row bears cannot be scored by the classifier and are left out.
         """
         labels = sorted({label for row in label_sets for label in row})
+        targets = _targets(label_sets, labels)
+        network = self._model[0]
+        if isinstance(network, WordNetwork) and not schedule.frozen and labels != self._met:
+            network.meet(torch.from_numpy(targets), seed)
+            self._met = labels
         known = set(labels)
         scored = [(t, row) for t, row in zip(*dev, strict=True) if known.issuperset(row)] if dev else []
         trained = fine_tune(
             self._model,
             texts,
-            _targets(label_sets, labels),
+            targets,
             task=task,
             schedule=schedule,
             dev_texts=[text for text, _ in scored] or None,
@@ -81,6 +92,7 @@ class Trainable:
         )
         if trained.weights is not None and trained.bias is not None:
             self.labels, self.task, self.weights, self.bias = labels, task, trained.weights, trained.bias
+            self._own = trained.own
         return trained.history
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
@@ -90,6 +102,13 @@ class Trainable:
                 list(texts), batch_size=BATCH, normalize_embeddings=self._normalise, show_progress_bar=False
             )
         return np.asarray(found, dtype=np.float32)
+
+    def logits(self, texts: Texts) -> NDArray[np.float32] | None:
+        """The network's own logits, float32 (texts, labels), where they are the classifier; None otherwise."""
+        if not self._own:
+            return None
+        with quiet():
+            return np.asarray(encoded(self._model, list(texts), "logits").cpu().numpy(), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write an ordinary sentence-transformers folder, which normalises its embeddings where the recipe does."""
@@ -101,7 +120,9 @@ class Trainable:
         """Write the sentence-transformers folder, and in it, as `onnx/`, the encoder that answers."""
         with quiet():
             self._model.save(str(folder), create_model_card=False)
-        export_onnx(self._model, folder / "onnx", normalise=self._normalise, max_tokens=self._max_tokens)
+        export_onnx(
+            self._model, folder / "onnx", normalise=self._normalise, max_tokens=self._max_tokens, logits=self._own
+        )
 
 
 def _beside(texts: Texts, label_sets: LabelSets, task: Task) -> Beside:

@@ -1,4 +1,4 @@
-"""A linear classifier on embeddings, trained together with the encoder."""
+"""A classifier that is trained together with the encoder: a linear one on embeddings, or the network's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Classification(Objective):
 
     `dropout` hides that share of the embedding's values while the model trains; `label_smoothing` s moves the
     target to (1 - s) y + s / K with K labels (s / 2 with several labels). `detached` trains the classifier
-    beside the encoder without teaching it. The layer is kept as `classifier`.
+    beside the encoder without teaching it. The layer is kept as `classifier`. With `own` there is none: the model is a
+    classifier itself, whose "logits" (n, L) stand in the place of W e + b, with no dropout but its own.
 
     Where several tasks are learnt at once, `columns` (start and end) says which of the multi-hot labels (n, all labels)
     are this one's; texts that belong to another task have NaN there, and do not count. A batch without a text of this
@@ -36,6 +37,7 @@ class Classification(Objective):
         label_smoothing: float = 0.0,
         detached: bool = False,
         columns: tuple[int, int] | None = None,
+        own: bool = False,
     ) -> None:
         super().__init__(model)
         dimension = model.get_embedding_dimension()
@@ -44,10 +46,29 @@ class Classification(Objective):
         self.n_labels, self.task = n_labels, task
         self.dropout, self.label_smoothing, self.detached = dropout, label_smoothing, detached
         self.columns = columns
-        self.classifier = nn.Linear(dimension, n_labels, device=model.device)
+        self.classifier = None if own else nn.Linear(dimension, n_labels, device=model.device)
+
+    def from_batch(self, features: dict[str, Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch, a scalar, by the layer or by the logits among the features."""
+        if self.classifier is None:
+            return self.from_logits(features["logits"], labels)
+        return self.from_embeddings(embeddings, labels)
 
     def from_embeddings(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch, a scalar. Embeddings (n, d); labels (n,) int64, or (n, L) multi-hot if `task` is multi.
+        """The same by the layer, from embeddings (n, d); labels as `from_logits` takes them.
+
+        Raises DataError where there is no layer.
+        """
+        if self.classifier is None:
+            raise DataError("the model classifies by logits of its own, which embeddings do not tell; give the batch")
+        if self.detached:
+            embeddings = embeddings.detach()
+        # The model's mode, not this module's: trainers switch the model, and no one else, to evaluation.
+        hidden = dropout(embeddings, self.dropout, training=self.model.training)
+        return self.from_logits(self.classifier(hidden), labels)
+
+    def from_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The same from logits (n, L); labels (n,) int64, or (n, L) multi-hot if `task` is multi.
 
         Raises DataError where the labels have the other task's shape.
         """
@@ -55,16 +76,12 @@ class Classification(Objective):
             labels = labels[:, slice(*self.columns)]
             own = ~labels.isnan().any(dim=1)
             if not own.any():
-                return embeddings.sum() * 0
-            embeddings, labels = embeddings[own], labels[own]
+                return logits.sum() * 0
+            logits, labels = logits[own], labels[own]
             labels = labels.argmax(dim=1) if self.task == "single" else labels
         if labels.ndim != (1 if self.task == "single" else 2):
             expected = "(n,)" if self.task == "single" else "(n, L)"
             raise DataError(f"found labels of shape {tuple(labels.shape)}; a {self.task}-label task takes {expected}")
-        if self.detached:
-            embeddings = embeddings.detach()
-        # The model's mode, not this module's: trainers switch the model, and no one else, to evaluation.
-        logits = self.classifier(dropout(embeddings, self.dropout, training=self.model.training))
         if self.task == "single":
             return cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         target = labels.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -79,4 +96,5 @@ class Classification(Objective):
             "label_smoothing": self.label_smoothing,
             "detached": self.detached,
             "columns": self.columns,
+            "own": self.classifier is None,
         }

@@ -27,11 +27,15 @@ class Objective(nn.Module):
         columns = list(sentence_features)
         if len(columns) != 1:
             raise DataError(f"found {len(columns)} text columns; {type(self).__name__} takes exactly one")
-        embeddings: Tensor = self.model(columns[0])["sentence_embedding"]
-        return self.from_batch(columns[0], embeddings, labels)
+        made = self.model(columns[0])
+        own = {"logits": made["logits"]} if "logits" in made else {}
+        return self.from_batch({**columns[0], **own}, made["sentence_embedding"], labels)
 
     def from_batch(self, features: dict[str, Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The same from a batch whose embeddings (n, d) are there already, for objectives that read the texts again."""
+        """The same from a batch whose embeddings (n, d) are there already, for objectives that read the texts again.
+
+        Among the features are the "logits" (n, L) of a model that is a classifier of its own.
+        """
         return self.from_embeddings(embeddings, labels)
 
     def from_embeddings(self, embeddings: Tensor, labels: Tensor) -> Tensor:

@@ -49,6 +49,8 @@ class WordNetwork(InputModule):
 
     config_file_name = "config.json"
     tokenizer: PreTrainedTokenizerFast
+    labels: int = 0
+    """How many labels it has logits for ("logits" beside the embedding); 0 where others classify its embeddings."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,6 +66,13 @@ class WordNetwork(InputModule):
             nothing = torch.zeros((len(inputs), 1), dtype=torch.int64)
             return {"input_ids": nothing, "attention_mask": nothing.clone()}
         return {"input_ids": made["input_ids"], "attention_mask": made["attention_mask"]}
+
+    def meet(self, targets: Tensor, seed: int) -> None:
+        """Learn from now on which of the labels of these multi-hot targets (rows, labels) a text bears.
+
+        For a network that has something of its own for each label: that is drawn from `seed`, what it has learnt
+        otherwise stays. Others have nothing to do.
+        """
 
     def save(self, output_path: str, *_: Any, safe_serialization: bool = True, **__: Any) -> None:
         """Write tokenizer, configuration and weights."""
