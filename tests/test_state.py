@@ -21,8 +21,9 @@ import likewise.state
 from likewise.bundle import Decision
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.decision.blend import blend
-from likewise.decision.head import HeadSettings, make_head
+from likewise.decision.head import HeadSettings, LinearHead, make_head, softmax
 from likewise.decision.statistics import Statistics
+from likewise.decision.trained import TrainedHead
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import fit_whitening
 from likewise.state import State
@@ -213,6 +214,18 @@ def test_it_answers_what_its_parts_answer(ledger: Ledger) -> None:
     np.testing.assert_allclose(found.head, head, atol=1e-12)
     np.testing.assert_allclose(found.vote, vote, atol=1e-6)
     np.testing.assert_allclose(found.blend, blend(found.vote, found.head, 0.4), atol=1e-12)
+
+
+def test_a_trained_head_takes_the_networks_own_logits_and_a_closed_form_one_does_not(ledger: Ledger) -> None:
+    logits = np.random.default_rng(0).normal(size=(len(QUERIES), 4)).astype(np.float32)
+    own = TrainedHead(LinearHead([*LABELS, "gone"], np.eye(4), np.zeros(4), "single"), 1)
+    state = State(replace(DECISION, head=own), "single", FINGERPRINT, 1)
+    state.follow(ledger)
+    found = state.voices(QUERIES, logits)
+    np.testing.assert_allclose(found.head, softmax(logits[:, :3].astype(np.float64)), atol=1e-6)
+    plain = state_of("single", ledger)
+    np.testing.assert_array_equal(plain.voices(QUERIES, logits).head, plain.voices(QUERIES).head)
+    np.testing.assert_array_equal(found.vote, plain.voices(QUERIES).vote)
 
 
 def test_decisions(ledger: Ledger) -> None:

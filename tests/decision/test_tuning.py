@@ -10,7 +10,7 @@ from sklearn import metrics
 from likewise.decision.grid import Grid
 from likewise.decision.head import LinearHead, make_head
 from likewise.decision.statistics import Statistics
-from likewise.decision.tuning import Fold, Tuned, copy_temperature, tune
+from likewise.decision.tuning import Fold, Tuned, copy_temperature, scores, tune
 from likewise.decision.vote import vote_weights
 from likewise.decision.whitening import fit_whitening
 from likewise.types import Task
@@ -268,3 +268,20 @@ def test_a_head_that_was_trained_speaks_in_the_place_of_the_closed_form() -> Non
     assert tuned.lambda_ == 0.0
     assert tuned.scores["blend"] == tuned.scores["head"]
     assert tuned.scores["head"] == np.mean(said.probabilities(fold.held_embeddings).argmax(axis=1) == truth)
+
+
+def test_a_head_of_the_networks_own_logits_is_asked_about_those() -> None:
+    """The blend is that of a head which takes embeddings and says the same."""
+    world = World("multi", noise=3.0)
+    fold = world.fold(90, 60)
+    by_embeddings = LinearHead(world.names, np.eye(8)[:, :4], np.zeros(4), "multi")
+    own = LinearHead(world.names, np.eye(4), np.zeros(4), "multi")
+    logits = fold.held_embeddings[:, :4].copy()
+    grid = Grid(lambdas=(0.0, 0.5), jointly=True)
+    expected = tune([replace(fold, head=by_embeddings)], "multi", "micro_f1", nearest, grid)
+    folds = [replace(fold, head=own, held_logits=logits)]
+    found = tune(folds, "multi", "micro_f1", nearest, grid)
+    assert found == expected
+    whitening = fit_whitening(fold.embeddings)
+    again = scores(folds, whitening, found, "multi", "micro_f1", nearest)
+    assert again["head"] == expected.scores["head"]

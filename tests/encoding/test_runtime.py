@@ -69,6 +69,12 @@ def test_results_come_in_the_callers_order_and_like_single_ones(encoder: Encoder
     assert np.linalg.norm(together[0] - together[5]) > 0.1
 
 
+def test_a_graph_without_logits_says_so(encoder: Encoder) -> None:
+    embeddings, logits = encoder.encode_with_logits(TEXTS)
+    assert encoder.labels == 0 and logits is None
+    np.testing.assert_array_equal(embeddings, encoder.encode(TEXTS))
+
+
 def test_no_texts(encoder: Encoder) -> None:
     found = encoder.encode([])
     assert found.shape == (0, encoder.dimension) and found.dtype == np.float32

@@ -125,6 +125,28 @@ def test_a_detached_classifier_does_not_teach_the_encoder() -> None:
     assert loss.classifier.weight.grad is not None
 
 
+def test_a_network_that_classifies_is_taught_by_its_own_logits() -> None:
+    """The same loss as by a layer that yields these logits, whatever the embeddings."""
+    labels = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    logits, embeddings = torch.randn(3, 2, requires_grad=True), torch.randn(3, 3, requires_grad=True)
+
+    class Classifying(Given):
+        def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {**super().forward(features), "logits": logits}
+
+    model = Classifying()
+    own = Classification(model, 2, "multi", label_smoothing=0.1, own=True)
+    assert not [name for name, _ in own.named_parameters()]
+    found = Joint(model, {"classifier": (2.0, own)})([{"input": embeddings}], labels)
+    by_layer = Classification(Given(), 2, "multi", label_smoothing=0.1)
+    assert found.item() == pytest.approx(2 * by_layer.from_logits(logits, labels).item())
+    assert model.calls == 1
+    found.backward()
+    assert logits.grad is not None and logits.grad.any() and embeddings.grad is None
+    with pytest.raises(DataError, match="logits of its own"):
+        own.from_embeddings(embeddings, labels)
+
+
 def every_loss(task: str) -> list[Objective]:
     model = Given()
     classification = Classification(model, 3, "single" if task == "single" else "multi", label_smoothing=0.1)

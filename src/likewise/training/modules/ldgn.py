@@ -128,7 +128,7 @@ def cooccurrence(targets: Tensor) -> Tensor:
 
 
 def _passed(nodes: Tensor, graph: Tensor, layers: nn.ModuleList) -> Tensor:
-    """Nodes (texts, labels, d) after layers over a graph without self-loops, which is one for all or each text's own."""
+    """Nodes (texts, labels, d) after layers over a graph (without self-loops), one for all texts or one for each."""
     graph = graph + torch.eye(graph.shape[-1], dtype=graph.dtype, device=graph.device)
     scale = graph.sum(dim=-1).rsqrt()
     normalised = scale.unsqueeze(-1) * graph * scale.unsqueeze(-2)
