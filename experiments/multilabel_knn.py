@@ -4,11 +4,11 @@
     python -m experiments.multilabel_knn --folder FOLDER --data semeval2018-ec --only cnn
     python -m experiments.multilabel_knn --quick                                        a small made-up set, in seconds
 
-Networks: transformer (the encoder named by --encoder) and cnn (from nothing). Each is trained without the contrastive
-loss (gamma 0), with it (gamma 0.1), without its dynamic coefficient, and with other gammas; and each fit is judged with
-and without neighbours, by the paper's values (k, lambda 0.5, T 1, a threshold of a half) and by those that the recipe
-`multilabel-knn` chooses on dev rows. Test chooses nothing. Each run leaves one JSON file and is not repeated where that
-is there.
+Networks: transformer (the encoder named by --encoder), cnn and ldgn (both from nothing). Each is trained without the
+contrastive loss (gamma 0), with it (gamma 0.1), without its dynamic coefficient, and with other gammas; and each fit is
+judged with and without neighbours, by the paper's values (k, lambda 0.5, T 1, a threshold of a half) and by those that
+the recipe `multilabel-knn` chooses on dev rows. Test chooses nothing. Each run leaves one JSON file and is not repeated
+where that is there.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from likewise.candidates import nearest
 from likewise.decision.blend import blend
 from likewise.decision.measures import count
 from likewise.decision.vote import vote, vote_weights
-from likewise.encoding.names import DEFAULT
+from likewise.encoding.names import DEFAULT, FROM_SCRATCH
 from likewise.encoding.runtime import Encoder
 from likewise.fitting import fit
 from likewise.settings import Settings
 
 SETS = ("semeval2018-ec", "goemotions", "aapd", "rcv1-v2")
-NETWORKS = ("transformer", "cnn")
+NETWORKS = ("transformer", *FROM_SCRATCH)
 PAPER_K = {"rcv1-v2": 10}
 """The paper's k: 10 for RCV1-V2, 5 for AAPD, and here for the others."""
 LAMBDA, TEMPERATURE, THRESHOLD = 0.5, 1.0, 0.5
@@ -147,7 +147,7 @@ def measured(bench: Bench, variant: Variant, name: str) -> Found:
         seed=bench.seed, gamma=variant.gamma, shared_labels=variant.shared, epochs=bench.epochs,
         batch_size=32 if bench.epochs else None,
     )  # fmt: skip
-    encoder = "cnn" if bench.network == "cnn" else bench.encoder
+    encoder = bench.network if bench.network in FROM_SCRATCH else bench.encoder
     dev = (bench.dev.texts, bench.dev.labels) if bench.dev else None
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "model"
@@ -179,9 +179,9 @@ def _by_the_paper(bench: Bench, layout: Layout, rows: Part, name: str) -> Found:
     assert decision.head is not None
     head = decision.head.linear
     labels = head.labels
-    keys, queries = encoder.encode(rows.texts), encoder.encode(bench.test.texts)
+    keys, (queries, logits) = encoder.encode(rows.texts), encoder.encode_with_logits(bench.test.texts)
     has, truth = _table(rows, labels), _table(bench.test, labels)
-    headed = head.probabilities(queries)
+    headed = head.probabilities(queries if logits is None else logits)
     k = PAPER_K.get(bench.data, 5)
     distances, found = nearest(keys, queries, min(max(*KS, NEAR), len(keys)))
 
@@ -221,8 +221,8 @@ def _times(encoder: Encoder, head: Any, keys: Any, has: Table, texts: list[str],
     seconds = {"without": 0.0, "with": 0.0}
     for text in texts:
         started = time.perf_counter()
-        query = encoder.encode([text])
-        head.probabilities(query)
+        query, logits = encoder.encode_with_logits([text])
+        head.probabilities(query if logits is None else logits)
         seconds["without"] += (passed := time.perf_counter() - started)
         started = time.perf_counter()
         hits = index.search(query, min(k, len(keys)))

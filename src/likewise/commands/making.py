@@ -50,7 +50,7 @@ _TUNING = ("measure", "storage")
     "--encoder",
     default="all-MiniLM-L6-v2",
     metavar="E",
-    help="A sentence-transformers model, by folder or name; cnn: a network over words that starts from nothing. "
+    help="A sentence-transformers model, by folder or name; cnn, ldgn: networks over words that start from nothing. "
     "[default: all-MiniLM-L6-v2]",
 )
 @click.option(
@@ -190,8 +190,8 @@ def wrap(
     "--encoder",
     default="all-MiniLM-L6-v2",
     metavar="E",
-    help="A sentence-transformers model to begin with, by folder or name; cnn: a network over words that starts from "
-    "nothing. [default: all-MiniLM-L6-v2]",
+    help="A sentence-transformers model to begin with, by folder or name; cnn, ldgn: networks over words that start "
+    "from nothing. [default: all-MiniLM-L6-v2]",
 )
 @click.option("--dev", metavar="DATA", help="Rows that choose the epoch. [default: a part of DATA is held out]")
 @source_option

@@ -17,8 +17,8 @@ class CNN(WordNetwork):
     """Kim 2014 (CNN-rand): windows of 3, 4 and 5 words, 100 feature maps each, the largest value of each over the text.
 
     Words are 300 values that start at random; the embedding is the 300 feature maps, after ReLU. A window counts where
-    its first word is one of the text, so that padding makes no difference. In training half of the words' values are
-    hidden; Kim's dropout of the penultimate layer is the classifier's (`Schedule.dropout`).
+    its first word is one of the text, so that padding makes no difference. Kim's dropout of the penultimate layer is
+    the classifier's (`Schedule.dropout`).
     """
 
     config_keys = ("dimension", "maps", "windows")  # type: ignore[assignment]
