@@ -15,7 +15,7 @@ from likewise.training.modules.words import WordNetwork
 class LDGN(WordNetwork):
     """The label-specific dual graph network of Ma et al. 2021, for several labels a text.
 
-    Two LSTMs, from either end, make states h_t of the text's words (eq. numbers are ours: the paper was not at hand):
+    Two LSTMs, from either end, make states h_t of the text's words:
         1. a_it = softmax over t of (c_i . h_t),  u_i = sum_t a_it h_t        what the text says to label i
         2. H1, H2 = two layers LeakyReLU(N(A) H W), from H0 = u          A_ij = P(i | j) among the training rows, i != j
         3. D_ij = sigmoid((W_a H2_i) . (W_b H2_j))                            the graph made anew for each text
@@ -25,12 +25,12 @@ class LDGN(WordNetwork):
     A + I on its diagonal (Kipf and Welling 2017, eq. 2). The embedding is the largest value of v over the labels, as
     multi-label kNN has it (its appendix A).
 
-    As published: 1 to 4 and the concatenation, words of 300 values, LSTMs of 300 units each way, graph layers of 512.
-    Decided here: words start at random (the paper's are GloVe's); H2 and H4 have 256 values, so that v has 512 (which
-    is what the sizes in multi-label kNN's Table 7 come to); w_i and b_i are each label's own, since a text of one word
-    says the same to all; D gets Kipf and Welling's self-loops like A, for without them a label that D hardly connects
-    would be divided by next to nothing; half of the words' values are hidden in training. With one label a text A is 0,
-    and D alone connects labels.
+    The paper's text was not at hand. As published, to our knowledge: 1 to 4 and the concatenation, words of 300 values,
+    LSTMs of 300 units each way, graph layers of 512. Decided here: words start at random (the paper's are GloVe's); H2
+    and H4 have 256 values, so that v has 512, which fits the sizes in multi-label kNN's Table 7; w_i and b_i are each
+    label's own, since a text of one word says the same to all; D gets Kipf and Welling's self-loops like A, for without
+    them a label that D hardly connects would be divided by next to nothing; half of the words' values are hidden in
+    training. With one label a text A is 0, and D alone connects labels.
     """
 
     config_keys = ("labels", "dimension", "hidden", "wide", "narrow")  # type: ignore[assignment]
