@@ -285,3 +285,6 @@ def test_a_head_of_the_networks_own_logits_is_asked_about_those() -> None:
     whitening = fit_whitening(fold.embeddings)
     again = scores(folds, whitening, found, "multi", "micro_f1", nearest)
     assert again["head"] == expected.scores["head"]
+    without = (fold, replace(folds[0], head=None))
+    made = [scores([one], whitening, found, "multi", "micro_f1", nearest) for one in without]
+    assert made[0] == made[1]  # a head that is made from the examples takes embeddings, whatever there is beside them

@@ -74,8 +74,9 @@ class Fold:
     held_logits: Embeddings | None = None
 
     def said(self, head: Head) -> Matrix:
-        """What a head says of the held-out rows, (rows, labels)."""
-        return head.probabilities(self.held_embeddings if self.held_logits is None else self.held_logits)
+        """What a head says of the held-out rows, (rows, labels): the trained one, or one made in its place."""
+        logits = None if self.head is None else self.held_logits
+        return head.probabilities(self.held_embeddings if logits is None else logits)
 
 
 @dataclass(frozen=True)
