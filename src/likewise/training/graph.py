@@ -163,5 +163,5 @@ def _describe(form: Form, tokenizer: Any, digest: str) -> dict[str, Any]:
         "inputs": list(INPUTS),
         "pad_id": pad_id(tokenizer),
         "fingerprint": digest,
-        "labels": form.labels,
+        **({"labels": form.labels} if form.labels else {}),
     }
