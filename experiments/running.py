@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -56,10 +58,15 @@ def once(path: Path, job: Callable[[], dict[str, Any]]) -> None:
 
 
 def machine() -> str:
-    """Cores and processor, as far as the system tells."""
+    """Cores, processor and graphics processor, as far as the system tells."""
     names = [
         line.split(":", 1)[1].strip()
         for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
         if line.startswith("model name")
     ]
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    cores = f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    if shutil.which("nvidia-smi") is None:
+        return cores
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")[0]
+    return f"{cores}, {found}" if found else cores

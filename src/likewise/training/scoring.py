@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,15 +25,16 @@ BATCH = 64  # texts encoded at once
 
 def classifier_score(
     model: SentenceTransformer,
-    classifier: torch.nn.Linear,
+    classify: Callable[[torch.Tensor], torch.Tensor],
     texts: Sequence[str],
     targets: Targets,
     task: Task,
     measure: Measure,
 ) -> float:
-    """The classifier's measure on texts; with several labels a text, at the one threshold that serves it best."""
+    """The measure on texts of a classifier, embeddings (n, d) to logits (n, L); with several labels a text, at the one
+    threshold that serves it best."""
     with torch.no_grad():
-        logits = classifier(encoded(model, texts)).double().cpu().numpy()
+        logits = classify(encoded(model, texts)).double().cpu().numpy()
     truth = targets > 0
     if task == "single":
         decided = logits == logits.max(axis=1, keepdims=True)

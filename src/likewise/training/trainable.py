@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 
 from likewise.progress import Progress
 from likewise.training.export import export_onnx
-from likewise.training.fine_tuning import Beside, fine_tune
+from likewise.training.fine_tuning import Beside, Layer, fine_tune
 from likewise.training.loading import load, quiet, token_limit
 from likewise.training.schedule import Schedule
 from likewise.training.trainer import History
@@ -27,7 +27,7 @@ class Trainable:
     """An encoder with what the recipe says of pooling, normalisation and length (tokens).
 
     After training with cross-entropy also the classifier that was trained: `weights` (d, labels) and `bias` (labels,)
-    of its layer on embeddings that are not normalised.
+    of its layer, on embeddings that are not normalised unless it started from a probe.
     """
 
     labels: list[str]
@@ -55,10 +55,12 @@ class Trainable:
         progress: Progress,
         stop_after: int = 0,
         beside: tuple[Texts, LabelSets, Task] | None = None,
+        probe: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ) -> History:
         """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
 
-        `beside`: texts, label sets and kind of another task that is learnt at the same time.
+        `beside`: texts, label sets and kind of another task that is learnt at the same time. `probe`: weights (d, L)
+        and bias (L,) that the classifier starts from, for embeddings of length 1 and the sorted labels of the texts.
         Where a classifier was taught, `labels`, `task`, `weights` and `bias` are its from then on. Dev rows with a
         label that no training row bears cannot be scored by the classifier and are left out.
         """
@@ -78,9 +80,10 @@ class Trainable:
             progress=progress,
             stop_after=stop_after,
             beside=None if beside is None else _beside(*beside),
+            probe=None if probe is None else Layer(*probe),
         )
-        if trained.weights is not None and trained.bias is not None:
-            self.labels, self.task, self.weights, self.bias = labels, task, trained.weights, trained.bias
+        if (layer := trained.classifier) is not None:
+            self.labels, self.task, self.weights, self.bias = labels, task, layer.weights, layer.bias
         return trained.history
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
