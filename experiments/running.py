@@ -45,16 +45,22 @@ def parts(folder: Path | None, names: Iterable[str], *which: str) -> Iterator[tu
 
 
 def once(path: Path, job: Callable[[], dict[str, Any]]) -> None:
-    """Do a job and write what it found, with its wall time and the machine; nothing where that was done before."""
+    """Do a job and write what it found, with its wall time, the machine and the commit; nothing where that is there."""
     if path.exists():
         print(f"{path.stem}: done before", file=sys.stderr)
         return
     print(f"{path.stem} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    found = {**job(), "wall_seconds": round(time.monotonic() - started, 1), "machine": machine()}
+    found = {**job(), "wall_seconds": round(time.monotonic() - started, 1), "machine": machine(), "commit": commit()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"{path.stem}: {found['wall_seconds']} s {found.get('short', '')}", file=sys.stderr, flush=True)
+
+
+def commit() -> str:
+    """What the working tree stands on."""
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
 
 
 def machine() -> str:
