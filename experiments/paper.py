@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments.running import commit
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -55,8 +56,7 @@ def provenance(folder: Path | None) -> str:
     """The command and the commit, for a page of results; where the data sets are is the reader's own matter."""
     given = ["FOLDER" if folder and argument == str(folder) else argument for argument in sys.argv[1:]]
     module = Path(sys.argv[0]).stem
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"`python -m experiments.{' '.join([module, *given])}`, commit {commit.stdout.strip() or 'unknown'}"
+    return f"`python -m experiments.{' '.join([module, *given])}`, commit {commit()}"
 
 
 def curves(

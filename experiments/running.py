@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -43,23 +45,34 @@ def parts(folder: Path | None, names: Iterable[str], *which: str) -> Iterator[tu
 
 
 def once(path: Path, job: Callable[[], dict[str, Any]]) -> None:
-    """Do a job and write what it found, with its wall time and the machine; nothing where that was done before."""
+    """Do a job and write what it found, with its wall time, the machine and the commit; nothing where that is there."""
     if path.exists():
         print(f"{path.stem}: done before", file=sys.stderr)
         return
     print(f"{path.stem} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    found = {**job(), "wall_seconds": round(time.monotonic() - started, 1), "machine": machine()}
+    found = {**job(), "wall_seconds": round(time.monotonic() - started, 1), "machine": machine(), "commit": commit()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"{path.stem}: {found['wall_seconds']} s {found.get('short', '')}", file=sys.stderr, flush=True)
 
 
+def commit() -> str:
+    """What the working tree stands on."""
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
+
+
 def machine() -> str:
-    """Cores and processor, as far as the system tells."""
+    """Cores, processor and graphics processor, as far as the system tells."""
     names = [
         line.split(":", 1)[1].strip()
         for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
         if line.startswith("model name")
     ]
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    cores = f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}"
+    if shutil.which("nvidia-smi") is None:
+        return cores
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")[0]
+    return f"{cores}, {found}" if found else cores

@@ -40,15 +40,16 @@ PER_CLASS = 8
 (OWN,), (OWN_FEW,) = LIKEWISE.stages, LIKEWISE.few
 MANY: dict[str, Schedule] = {
     "as the recipe": OWN,
+    "a classifier from nothing": replace(OWN, probe=False),
     "cross-entropy alone": replace(OWN, alignment=0.0),
-    "alignment alone": replace(OWN, cross_entropy=0.0),
+    "alignment alone": replace(OWN, cross_entropy=0.0, probe=False),
     "contrastive in place of alignment": replace(OWN, alignment=0.0, contrastive=1.0),
     "2 epochs": replace(OWN, epochs=2),
     "8 epochs": replace(OWN, epochs=8),
     "learning rate 2e-4": replace(OWN, learning_rate=2e-4),
     "label smoothing 0.1": replace(OWN, label_smoothing=0.1),
 }
-HIDDEN = {variant: MANY[variant] for variant in ("as the recipe", "cross-entropy alone", "2 epochs")}
+HIDDEN = {variant: MANY[variant] for variant in ("as the recipe", "a classifier from nothing", "2 epochs")}
 TAUGHT = {"trec-6": ("ABBR", "DESC", "ENTY"), "isear": ("guilt",)}
 FEW: dict[str, Schedule] = {
     "as the recipe": OWN_FEW,

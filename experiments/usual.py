@@ -28,7 +28,7 @@ from experiments.schedules import many_rows
 from likewise.candidates import nearest
 from likewise.decision import tuning
 from likewise.decision.splitting import hold_out
-from likewise.decision.tuning import Fold, scores, tune, unusual_head
+from likewise.decision.tuning import Fold, probe, scores, tune, unusual_head
 from likewise.decision.whitening import fit_whitening
 from likewise.encoding.names import DEFAULT, resolve
 from likewise.progress import Progress
@@ -85,10 +85,12 @@ def run(train: Part, measure: Any, hidden: str | None) -> dict[str, Any]:
         resolve(DEFAULT), pooling=LIKEWISE.pooling, normalise=LIKEWISE.normalise, max_tokens=settings.max_tokens
     )
     (schedule,) = LIKEWISE.stages
+    start = probe(encoder.embed(taught.texts), taught.labels, "single")
     with tempfile.TemporaryDirectory() as work:
         encoder.fine_tune(
             taught.texts, taught.labels, task="single", schedule=schedule,
             dev=(dev.texts, dev.labels), seed=settings.seed, work=Path(work), progress=Progress(),
+            probe=(start.weights, start.bias),
         )  # fmt: skip
     choosing, judging = (
         Fold(encoder.embed(one.texts), one.labels, encoder.embed(other.texts), other.labels)

@@ -24,6 +24,8 @@ def test_every_recipe_is_found_by_its_name_and_says_what_it_is() -> None:
         assert recipe.stages or not recipe.few
         if recipe.head == "trained":  # it is a layer on the embedding as the last stage knew it
             assert not recipe.normalise and recipe.stages[-1].cross_entropy > 0
+        for stage in (*recipe.stages, *recipe.few):
+            assert recipe.normalise or not stage.probe  # the closed-form head sees embeddings as the recipe has them
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,15 @@ from likewise.datastore.index import Index
 from likewise.decision.head import Head, LinearHead
 from likewise.decision.splitting import Rows
 from likewise.decision.trained import TrainedHead
-from likewise.decision.tuning import Fold, Tuned, tune
+from likewise.decision.tuning import Fold, Tuned, probe, tune
 from likewise.decision.whitening import fit_whitening
 from likewise.encoding.names import from_scratch
 from likewise.errors import LabelError, MissingExtra
 from likewise.job import Job, LabelSets
 from likewise.recipes import FROZEN
 from likewise.settings import Settings
+from likewise.training.schedule import Schedule
+from likewise.types import Task
 
 if TYPE_CHECKING:
     from likewise.encoding.runtime import Encoder
@@ -83,8 +85,10 @@ def candidates(job: Job) -> list[Candidate]:
             f"labels: too few examples to hold some out and train on two labels or more, as recipe {job.recipe.name!r} "
             "does; give more examples, or use the recipe 'frozen'"
         )
-    found = [_frozen(job)] if job.recipe.frozen_too else []
-    return [*found, _fine_tuned(job)] if trainable else found
+    if not job.recipe.frozen_too:
+        return [_fine_tuned(job)]
+    frozen = _frozen(job)
+    return [frozen, _fine_tuned(job, frozen.finish().embeddings)] if trainable else [frozen]
 
 
 def best(found: Sequence[Candidate]) -> Candidate:
@@ -114,20 +118,21 @@ def _frozen(job: Job) -> Candidate:
     return Candidate("frozen", tuned, lambda: Encoded(folder, encoder.fingerprint, embeddings, None, []))
 
 
-def _fine_tuned(job: Job) -> Candidate:
+def _fine_tuned(job: Job, start: Embeddings | None = None) -> Candidate:
+    """`start`: all examples by the encoder as it is, where that is known."""
     dev, parts = job.split.dev, job.split.parts
     if len(parts) > 1:
         tables, heads, logits = [], [], []
         for number, (kept, held) in enumerate(parts, start=1):
             job.progress.stage(f"Training, fold {number} of {len(parts)}")
-            model, _ = trained(job, kept, None, f"fold-{number}")
+            model, _ = trained(job, kept, None, f"fold-{number}", start=start)
             tables.append(model.embed(job.texts))
             heads.append(_head(job, model))
             logits.append(model.logits([job.texts[i] for i in held]))
         tuned = _tuned(job, parts_of(job, tables, None, heads, logits))
-        return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [])))
+        return Candidate("fine-tuned", tuned, lambda: _finished(job, *_anew(job, [], start)))
     job.progress.stage("Training the encoder")
-    model, histories = trained(job, parts[0][0], job.held, "part")
+    model, histories = trained(job, parts[0][0], job.held, "part", start=start)
     queries, logits_of_held = model.embed(dev[0]) if dev else None, model.logits(job.held[0])
     folds = parts_of(job, [model.embed(job.texts)], queries, [_head(job, model)], [logits_of_held])
     tuned = _tuned(job, folds)
@@ -135,7 +140,7 @@ def _fine_tuned(job: Job) -> Candidate:
     def finish() -> Encoded:
         # The user's own dev rows were no part of the examples: the encoder has seen all of those.
         anew = job.recipe.anew and not dev
-        return _finished(job, _anew(job, [one.best_epoch for one in histories])[0] if anew else model, histories)
+        return _finished(job, _anew(job, [one.best_epoch for one in histories], start)[0] if anew else model, histories)
 
     return Candidate("fine-tuned", tuned, finish)
 
@@ -154,10 +159,10 @@ def _tuned(job: Job, folds: list[Fold]) -> Tuned:
     return tune(folds, job.task, job.measure, nearest, job.recipe.grid)
 
 
-def _anew(job: Job, stop_after: Sequence[int]) -> tuple[Trainable, list[History]]:
+def _anew(job: Job, stop_after: Sequence[int], start: Embeddings | None) -> tuple[Trainable, list[History]]:
     """The encoder trained on all examples; where one was trained on a part of them, each stage for as many epochs."""
     job.progress.stage("Training the encoder on all examples")
-    return trained(job, np.arange(len(job.texts)), None, "all", stop_after)
+    return trained(job, np.arange(len(job.texts)), None, "all", stop_after, start)
 
 
 def _finished(job: Job, model: Trainable, histories: Sequence[History]) -> Encoded:
@@ -271,9 +276,17 @@ def _exported(job: Job) -> Path:
 
 
 def trained(
-    job: Job, rows: Rows, dev: tuple[list[str], LabelSets] | None, name: str, stop_after: Sequence[int] = ()
+    job: Job,
+    rows: Rows,
+    dev: tuple[list[str], LabelSets] | None,
+    name: str,
+    stop_after: Sequence[int] = (),
+    start: Embeddings | None = None,
 ) -> tuple[Trainable, list[History]]:
-    """The encoder after all stages on these rows, and each stage's history; `stop_after` are each stage's epochs."""
+    """The encoder after all stages on these rows, and each stage's history; `stop_after` are each stage's epochs.
+
+    `start`: all examples by the encoder before the first stage, where that is known.
+    """
     encoder, histories, source = _trainable(job, job.recipe.normalise), [], job.source
     for stage, schedule in enumerate(job.stages):
         texts, labels, task, held = [job.texts[i] for i in rows], [job.labels[i] for i in rows], job.task, dev
@@ -281,6 +294,7 @@ def trained(
         if source and schedule.data == "source":  # the same whatever the rows: what was trained is found again
             (texts, labels), task, held = source.rows(False), source.task, source.rows(True)
             place, last = f"source-{stage + 1}", 0
+        before = start[rows] if start is not None and stage == 0 else None
         history = encoder.fine_tune(
             texts,
             labels,
@@ -292,9 +306,26 @@ def trained(
             progress=job.progress,
             stop_after=last,
             beside=(source.texts, source.labels, source.task) if source and schedule.data == "both" else None,
+            probe=_probed(schedule, encoder, texts, labels, task, before),
         )
         histories.append(history)
     return encoder, histories
+
+
+def _probed(
+    schedule: Schedule,
+    encoder: Trainable,
+    texts: list[str],
+    labels: LabelSets,
+    task: Task,
+    embeddings: Embeddings | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Where the schedule starts from them: weights and bias of the closed-form head of these rows, by the encoder as it
+    is. `embeddings` are theirs by it, where they are known."""
+    if not schedule.probe:
+        return None
+    head = probe(encoder.embed(texts) if embeddings is None else embeddings, labels, task)
+    return head.weights, head.bias
 
 
 # What is kept

@@ -8,11 +8,11 @@ import pytest
 from sklearn import metrics
 
 from likewise.decision.grid import Grid
-from likewise.decision.head import LinearHead, make_head
+from likewise.decision.head import HeadSettings, LinearHead, make_head, sigmoid, softmax
 from likewise.decision.statistics import Statistics
-from likewise.decision.tuning import Fold, Tuned, copy_temperature, scores, tune
+from likewise.decision.tuning import Fold, Tuned, copy_temperature, probe, scores, tune, usual_shrinkage
 from likewise.decision.vote import vote_weights
-from likewise.decision.whitening import fit_whitening
+from likewise.decision.whitening import fit_whitening, no_whitening
 from likewise.types import Task
 
 MEASURES = ("macro_f1", "accuracy", "micro_f1", "hamming_loss")
@@ -288,3 +288,30 @@ def test_a_head_of_the_networks_own_logits_is_asked_about_those() -> None:
     without = (fold, replace(folds[0], head=None))
     made = [scores([one], whitening, found, "multi", "micro_f1", nearest) for one in without]
     assert made[0] == made[1]  # a head that is made from the examples takes embeddings, whatever there is beside them
+
+
+def test_a_probe_is_the_usual_discriminant_at_its_likeliest_temperature() -> None:
+    """No other temperature of a fine grid gives its own rows a clearly higher likelihood."""
+    world = World("single", noise=4.0)
+    embeddings, labels = world.rows(200)
+    found = probe(embeddings, labels, "single")
+    settings = HeadSettings(None, usual_shrinkage(*embeddings.shape), 1.0)
+    plain = make_head(Statistics.of(embeddings, labels), no_whitening(8), settings, "single")
+    assert found.labels == plain.labels == world.names
+    ratio = plain.weights / found.weights
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-9)
+
+    def likelihood(temperature: float) -> float:
+        p = softmax((embeddings @ plain.weights + plain.bias) / temperature)
+        return float(np.log([row[world.names.index(its[0])] for row, its in zip(p, labels, strict=True)]).mean())
+
+    assert likelihood(ratio[0, 0]) >= max(likelihood(t) for t in np.geomspace(0.1, 100, 300)) - 1e-3
+
+
+def test_a_probe_of_several_labels_says_each_as_often_as_it_is_there() -> None:
+    world = World("multi", noise=4.0)
+    embeddings, labels = world.rows(400)
+    found = probe(embeddings, labels, "multi")
+    p = sigmoid(embeddings @ found.weights + found.bias)
+    shares = [np.mean([name in its for its in labels]) for name in found.labels]
+    np.testing.assert_allclose(p.mean(axis=0), shares, atol=0.03)

@@ -24,7 +24,7 @@ from transformers import TrainerControl
 from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
 from likewise.training.checkpoints import Checkpoints
-from likewise.training.fine_tuning import History, fine_tune
+from likewise.training.fine_tuning import History, Layer, fine_tune
 from likewise.training.loading import quiet
 from likewise.training.schedule import Schedule
 from likewise.training.trainer import Watch
@@ -154,6 +154,33 @@ def test_it_leaves_nothing_else_behind(tiny_encoder: Path, tmp_path: Path, capfd
     assert model.__dict__.keys() == untouched.__dict__.keys()
     assert not model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_classifier_starts_from_a_probe(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Hardly trained, it is still the probe; and another probe is another fit, not one to be found again."""
+    texts, targets = questions(40)
+    rng = np.random.default_rng(0)
+    for at in range(2):
+        model = load(tiny_encoder)
+        probe = Layer(rng.normal(size=(model.get_embedding_dimension(), 2)) * 30, rng.normal(size=2))
+        still = replace(SCHEDULE, learning_rate=1e-9, head_learning_rate=1e-9, weight_decay=0.0, epochs=1)
+        given: dict[str, Any] = {"task": "single", "seed": 0, "work": tmp_path, "progress": Progress()}
+        found = fine_tune(model, texts, targets, schedule=still, probe=probe, **given).classifier
+        assert found is not None
+        np.testing.assert_allclose(found.weights, probe.weights, rtol=1e-5, atol=1e-5, err_msg=str(at))
+        np.testing.assert_allclose(found.bias, probe.bias, rtol=1e-5, atol=1e-5)
+
+
+def test_a_probe_that_knows_the_classes_starts_with_a_lower_loss(tiny_encoder: Path, tmp_path: Path) -> None:
+    texts, targets = questions(40)
+    embeddings = load(tiny_encoder).encode(texts, show_progress_bar=False, normalize_embeddings=True)
+    apart = embeddings[targets[:, 0] > 0].mean(axis=0) - embeddings[targets[:, 1] > 0].mean(axis=0)
+    weights = np.stack([apart, -apart], axis=1).astype(np.float64) * 100
+    knowing = Layer(weights, -embeddings.mean(axis=0).astype(np.float64) @ weights)
+    schedule = replace(SCHEDULE, epochs=1, alignment=0.0, learning_rate=1e-9, head_learning_rate=1e-9)
+    _, started = fit(tiny_encoder, tmp_path / "a", schedule, probe=knowing)
+    _, blank = fit(tiny_encoder, tmp_path / "b", schedule)
+    assert started.epochs[0].loss < blank.epochs[0].loss - 0.1
 
 
 def test_early_stopping_keeps_the_last_epoch_that_is_as_good_as_the_best(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -369,10 +396,11 @@ def test_a_frozen_encoder_encodes_each_text_once_and_stays_as_it_is(tiny_encoder
     assert rows == [len({*texts, *dev_texts})]
     assert same(before, weights(model)) and all(parameter.requires_grad for parameter in model.parameters())
     assert [epoch.dev_score for epoch in trained.history.epochs][-1] > 0.9  # type: ignore[operator]
-    assert trained.weights is not None and trained.bias is not None
-    logits = model.encode(dev_texts) @ trained.weights + trained.bias
+    layer = trained.classifier
+    assert layer is not None
+    logits = model.encode(dev_texts) @ layer.weights + layer.bias
     assert (logits.argmax(axis=1) == dev_targets.argmax(axis=1)).mean() > 0.9
     again = fine_tune(
         model, texts, targets, schedule=schedule, dev_texts=dev_texts, dev_targets=dev_targets, **given
     )  # fmt: skip
-    assert again.weights is not None and (again.weights == trained.weights).all()  # what was done is found again
+    assert again.classifier is not None and (again.classifier.weights == layer.weights).all()  # found again

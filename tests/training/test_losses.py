@@ -117,6 +117,23 @@ def test_dropout_follows_the_models_mode() -> None:
     assert loss.from_embeddings(embeddings, labels) == loss.from_embeddings(embeddings, labels)
 
 
+def test_a_unit_classifier_sees_embeddings_of_length_1_and_in_full_precision() -> None:
+    torch.manual_seed(0)
+    model, labels = Given(), torch.tensor([0, 1, 2, 1, 0, 2])
+    model.eval()
+    loss, plain = Classification(model, 3, "single", unit=True), Classification(model, 3, "single")
+    plain.classifier.load_state_dict({name: 50 * value for name, value in loss.classifier.state_dict().items()})
+    loss.classifier.load_state_dict(plain.classifier.state_dict())
+    embeddings = torch.randn(6, 3) * torch.tensor([[0.1], [1.0], [3.0], [10.0], [0.5], [2.0]])
+    length_1 = embeddings / embeddings.norm(dim=1, keepdim=True)
+    expected = plain.from_embeddings(length_1, labels)
+    assert loss.from_embeddings(embeddings, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.allclose(loss.logits(embeddings), plain.logits(length_1), rtol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(loss.logits(embeddings), plain.logits(length_1))
+        assert loss.logits(embeddings).dtype == torch.float32
+
+
 def test_a_detached_classifier_does_not_teach_the_encoder() -> None:
     embeddings = torch.randn(4, 3, requires_grad=True)
     loss = Classification(Given(), 2, "single", detached=True)

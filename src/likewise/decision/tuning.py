@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from likewise.decision.blend import blend
 from likewise.decision.grid import OURS, Grid
-from likewise.decision.head import Head, HeadSettings, log_odds, make_head, sigmoid, softmax
+from likewise.decision.head import Head, HeadSettings, LinearHead, log_odds, make_head, sigmoid, softmax
 from likewise.decision.measures import OBJECTIVES, Decisions, count_columns
 from likewise.decision.statistics import Statistics
 from likewise.decision.thresholds import Sweep, fit_maps, label_thresholds
@@ -201,6 +201,15 @@ def scores(
     return {name: problem.score(p) for name, p in (("head", p_head), ("neighbours", p_vote), ("blend", p_blend))}
 
 
+def probe(embeddings: Embeddings, label_sets: LabelSets, task: Task) -> LinearHead:
+    """The usual closed-form head of these rows; its temperature, or logistic maps, make these rows likeliest."""
+    own = Fold(embeddings, label_sets, embeddings, label_sets)
+    problem, statistics = _Problem([own], task, "accuracy"), Statistics.of(embeddings, label_sets)
+    plain = no_whitening(embeddings.shape[1])
+    settings = HeadSettings(None, usual_shrinkage(*embeddings.shape), PRIORS[-1])
+    return make_head(statistics, plain, _calibrated(problem, [statistics], [plain], settings).settings, task)
+
+
 class _Problem:
     """The held-out truth of all folds, and how a table of probabilities is judged against it."""
 
@@ -289,20 +298,25 @@ def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
     for place in places:
         for shrinkage in SHRINKAGES:
             for prior in PRIORS if problem.task == "single" else PRIORS[-1:]:
-                settings = HeadSettings(place, shrinkage, prior)
-                fitted = [make_head(s, w, settings, problem.task) for s, w in zip(statistics, whitenings, strict=True)]
-                logits = problem.held(
-                    [
-                        (head.labels, fold.held_embeddings @ head.weights + head.bias)
-                        for fold, head in zip(problem.folds, fitted, strict=True)
-                    ],
-                    missing=ABSENT,
-                )
-                if problem.task == "single":
-                    yield _tempered(problem, settings, logits)
-                else:
-                    odds = problem.held([(s.labels, log_odds(s)) for s in statistics], missing=0.0)
-                    yield _mapped(problem, settings, logits, odds)
+                yield _calibrated(problem, statistics, whitenings, HeadSettings(place, shrinkage, prior))
+
+
+def _calibrated(
+    problem: _Problem, statistics: Sequence[Statistics], whitenings: Sequence[Whitening], settings: HeadSettings
+) -> _Head:
+    """The head of these settings, with the temperature or the logistic maps that make the held-out truth likeliest."""
+    fitted = [make_head(s, w, settings, problem.task) for s, w in zip(statistics, whitenings, strict=True)]
+    logits = problem.held(
+        [
+            (head.labels, fold.held_embeddings @ head.weights + head.bias)
+            for fold, head in zip(problem.folds, fitted, strict=True)
+        ],
+        missing=ABSENT,
+    )
+    if problem.task == "single":
+        return _tempered(problem, settings, logits)
+    odds = problem.held([(s.labels, log_odds(s)) for s in statistics], missing=0.0)
+    return _mapped(problem, settings, logits, odds)
 
 
 def _tempered(problem: _Problem, settings: HeadSettings, logits: Matrix) -> _Head:

@@ -42,22 +42,29 @@ from likewise.training.scoring import Targets, classifier_score, pair_score
 from likewise.training.trainer import EncoderTrainer, Epoch, History, Watch
 from likewise.types import Task
 
-__all__ = ["Epoch", "History", "Trained", "fine_tune", "objective"]
+__all__ = ["Epoch", "History", "Layer", "Trained", "fine_tune", "objective"]
 
 CLASSIFIER, SOURCE_CLASSIFIER, CONTRASTIVE = "classifier", "source_classifier", "contrastive"
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A linear classifier on embeddings: `weights` (d, L) and `bias` (L,), float64."""
+
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
     """What a fit of the encoder brought: its history, and the classifier that it taught, if any.
 
-    `weights` (d, L) and `bias` (L,), float64, for embeddings that are not normalised. Where the network is a classifier
-    of its own (`own`), `weights` (L, L) takes its logits as they are.
+    It takes embeddings that are not normalised, unless it started from one that takes them normalised. Where the
+    network is a classifier of its own (`own`) it takes its logits, as they are.
     """
 
     history: History
-    weights: NDArray[np.float64] | None = None
-    bias: NDArray[np.float64] | None = None
+    classifier: Layer | None = None
     own: bool = False
 
 
@@ -80,6 +87,7 @@ def fine_tune(
     dev_texts: Sequence[str] | None = None,
     dev_targets: Targets | None = None,
     beside: Beside | None = None,
+    probe: Layer | None = None,
     seed: int,
     work: Path,
     progress: Progress,
@@ -92,7 +100,8 @@ def fine_tune(
     cannot be told from the best (within `schedule.slack` standard errors) are kept, and training stops after
     `schedule.patience` epochs below that. Without dev texts the last epoch's weights are kept; `stop_after` says
     which is the last, as if the others followed (0: all are trained). With `beside` the encoder learns that task as
-    well in the same batches, by a classifier of its own, which is not kept; dev texts score this task alone.
+    well in the same batches, by a classifier of its own, which is not kept; dev texts score this task alone. `probe` is
+    where the classifier starts, for embeddings of length 1.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
@@ -121,9 +130,9 @@ def fine_tune(
     device, attributes = model.device, set(model.__dict__)
     with contained(seed):
         checkpoints = Checkpoints(
-            work / "fine-tuning", _identity(whole, train, dev, beside, task, schedule, seed, stop_after)
+            work / "fine-tuning", _identity(whole, train, dev, beside, probe, task, schedule, seed, stop_after)
         )
-        loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None, beside=beside)
+        loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None, beside=beside, probe=probe)
         if finished := checkpoints.finished():
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
@@ -156,9 +165,9 @@ def _trained(loss: Joint, schedule: Schedule, history: History) -> Trained:
     classification = _classification(loss)
     layer = classification.classifier
     if layer is None:
-        return Trained(history, np.eye(classification.n_labels), np.zeros(classification.n_labels), own=True)
+        return Trained(history, Layer(np.eye(classification.n_labels), np.zeros(classification.n_labels)), own=True)
     weights, bias = (part.detach().cpu().double().numpy() for part in (layer.weight, layer.bias))
-    return Trained(history, weights.T.copy(), bias.copy())
+    return Trained(history, Layer(weights.T.copy(), bias.copy()))
 
 
 @dataclass(frozen=True)
@@ -259,8 +268,9 @@ def _scorer(
     """What scores the dev texts, as the schedule says."""
     if schedule.select == "spearman":
         return partial(pair_score, model, dev.texts, dev.targets, seed)
-    classifier = _classification(loss).classifier
-    return partial(classifier_score, model, classifier, dev.texts, dev.targets, task, schedule.select)
+    classification = _classification(loss)
+    classify = None if classification.classifier is None else classification.logits
+    return partial(classifier_score, model, classify, dev.texts, dev.targets, task, schedule.select)
 
 
 def objective(
@@ -271,16 +281,30 @@ def objective(
     *,
     scored: bool,
     beside: Beside | None = None,
+    probe: Layer | None = None,
 ) -> Joint:
-    """The schedule's weighted objectives. Where `scored`, a classifier is among them even if it teaches nothing."""
+    """The schedule's weighted objectives. Where `scored`, a classifier is among them even if it teaches nothing; it
+    starts from `probe`, or from nothing."""
     parts: dict[str, tuple[float, Objective]] = {}
     columns = (0, n_labels) if beside else None
     if schedule.cross_entropy or (scored and schedule.select != "spearman"):
         teaches = schedule.cross_entropy > 0
-        own = teaches and isinstance(model[0], WordNetwork) and model[0].labels > 0
+        own = teaches and probe is None and isinstance(model[0], WordNetwork) and model[0].labels > 0
         classification = Classification(
-            model, n_labels, task, schedule.dropout, schedule.label_smoothing, not teaches, columns, own
+            model,
+            n_labels,
+            task,
+            schedule.dropout,
+            schedule.label_smoothing,
+            not teaches,
+            columns,
+            probe is not None,
+            own,
         )
+        if probe is not None and classification.classifier is not None:
+            with torch.no_grad():
+                classification.classifier.weight.copy_(torch.from_numpy(probe.weights.T))
+                classification.classifier.bias.copy_(torch.from_numpy(probe.bias))
         parts[CLASSIFIER] = (schedule.cross_entropy if teaches else 1.0, classification)
     if beside:
         more = beside.targets.shape[1]
@@ -373,6 +397,7 @@ def _identity(
     train: _Rows,
     dev: _Rows | None,
     beside: Beside | None,
+    probe: Layer | None,
     task: Task,
     schedule: Schedule,
     seed: int,
@@ -395,6 +420,7 @@ def _identity(
             [json.dumps(facts, sort_keys=True).encode()],
             (text.encode(errors="surrogatepass") for rows in sets for text in rows.texts),
             (np.ascontiguousarray(rows.targets, dtype=np.float32).tobytes() for rows in sets),
+            [] if probe is None else [probe.weights.tobytes(), probe.bias.tobytes()],
             (tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for tensor in model.parameters()),
         )
     )

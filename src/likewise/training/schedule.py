@@ -40,6 +40,10 @@ class Schedule:
     """Share of the steps, 0 to below 1, in which the learning rate rises; afterwards it falls linearly to 0."""
     weight_decay: float = 0.01
     """AdamW's, on all but biases and normalisation layers."""
+    probe: bool = False
+    """The classifier starts as the closed-form head of the encoder as it is, on embeddings of length 1, and not from
+    nothing: linear probing, then fine-tuning (Kumar et al. 2022). What it does not have to learn the encoder need not
+    bend to, so that it keeps more of what it knew, which serves classes that are taught later."""
     dropout: float = 0.1
     """Share of the embedding's values hidden from the classifier at each step, 0 to below 1."""
     label_smoothing: float = 0.0
@@ -116,6 +120,8 @@ class Schedule:
             raise SettingError(
                 f"{others[0]} is over 0; expected cross_entropy alone where two tasks are learnt at once"
             )
+        if self.probe and not self.cross_entropy:
+            raise SettingError("probe is set and cross_entropy 0; no classifier is trained that could start from it")
         if self.frozen and not self.cross_entropy:
             raise SettingError("cross_entropy is 0 and the encoder frozen; nothing is left to be trained")
 

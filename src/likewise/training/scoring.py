@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,16 +25,16 @@ BATCH = 64  # texts encoded at once
 
 def classifier_score(
     model: SentenceTransformer,
-    classifier: torch.nn.Linear | None,
+    classify: Callable[[torch.Tensor], torch.Tensor] | None,
     texts: Sequence[str],
     targets: Targets,
     task: Task,
     measure: Measure,
 ) -> float:
-    """The classifier's measure on texts (None: of the model's own logits); with several labels a text, at the one
-    threshold that serves it best."""
+    """The measure on texts of a classifier, embeddings (n, d) to logits (n, L), or of the model's own logits (None);
+    with several labels a text, at the one threshold that serves it best."""
     with torch.no_grad():
-        found = encoded(model, texts, "logits") if classifier is None else classifier(encoded(model, texts))
+        found = encoded(model, texts, "logits") if classify is None else classify(encoded(model, texts))
     logits = found.double().cpu().numpy()
     truth = targets > 0
     if task == "single":

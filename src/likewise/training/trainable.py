@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 
 from likewise.progress import Progress
 from likewise.training.export import export_onnx
-from likewise.training.fine_tuning import Beside, fine_tune
+from likewise.training.fine_tuning import Beside, Layer, fine_tune
 from likewise.training.loading import load, quiet, token_limit
 from likewise.training.modules.words import WordNetwork
 from likewise.training.schedule import Schedule
@@ -30,8 +30,8 @@ class Trainable:
     """An encoder with what the recipe says of pooling, normalisation and length (tokens).
 
     After training with cross-entropy also the classifier that was trained: `weights` (d, labels) and `bias` (labels,)
-    of its layer on embeddings that are not normalised. Where the network is a classifier of its own, they take its
-    logits in the embeddings' place, as they are.
+    of its layer, on embeddings that are not normalised unless it started from a probe. Where the network is a
+    classifier of its own, they take its logits in the embeddings' place, as they are.
     """
 
     labels: list[str]
@@ -61,17 +61,20 @@ class Trainable:
         progress: Progress,
         stop_after: int = 0,
         beside: tuple[Texts, LabelSets, Task] | None = None,
+        probe: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ) -> History:
         """Train on labelled texts and return the epochs' history; see `fine_tuning.fine_tune`.
 
-        `beside`: texts, label sets and kind of another task that is learnt at the same time.
+        `beside`: texts, label sets and kind of another task that is learnt at the same time. `probe`: weights (d, L)
+        and bias (L,) that the classifier starts from, for embeddings of length 1 and the sorted labels of the texts.
         Where a classifier was taught, `labels`, `task`, `weights` and `bias` are its from then on. Dev rows with a
         label that no training row bears cannot be scored by the classifier and are left out.
         """
         labels = sorted({label for row in label_sets for label in row})
         targets = _targets(label_sets, labels)
         network = self._model[0]
-        if isinstance(network, WordNetwork) and not schedule.frozen and labels != self._met:
+        as_it_is = schedule.frozen or schedule.probe  # the stage starts from the embeddings that there are
+        if isinstance(network, WordNetwork) and not as_it_is and labels != self._met:
             network.meet(torch.from_numpy(targets), seed)
             self._met = labels
         known = set(labels)
@@ -89,9 +92,10 @@ class Trainable:
             progress=progress,
             stop_after=stop_after,
             beside=None if beside is None else _beside(*beside),
+            probe=None if probe is None else Layer(*probe),
         )
-        if trained.weights is not None and trained.bias is not None:
-            self.labels, self.task, self.weights, self.bias = labels, task, trained.weights, trained.bias
+        if (layer := trained.classifier) is not None:
+            self.labels, self.task, self.weights, self.bias = labels, task, layer.weights, layer.bias
             self._own = trained.own
         return trained.history
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout, normalize
 
 from likewise.errors import DataError
 from likewise.training.losses.objective import Objective
@@ -20,8 +21,9 @@ class Classification(Objective):
 
     `dropout` hides that share of the embedding's values while the model trains; `label_smoothing` s moves the
     target to (1 - s) y + s / K with K labels (s / 2 with several labels). `detached` trains the classifier
-    beside the encoder without teaching it. The layer is kept as `classifier`. With `own` there is none: the model is a
-    classifier itself, whose "logits" (n, L) stand in the place of W e + b, with no dropout but its own.
+    beside the encoder without teaching it. The layer is kept as `classifier`. `unit`: it sees embeddings of length 1.
+    With `own` there is no layer: the model is a classifier itself, whose "logits" (n, L) stand in the place of W e + b,
+    with no dropout but its own.
 
     Where several tasks are learnt at once, `columns` (start and end) says which of the multi-hot labels (n, all labels)
     are this one's; texts that belong to another task have NaN there, and do not count. A batch without a text of this
@@ -37,6 +39,7 @@ class Classification(Objective):
         label_smoothing: float = 0.0,
         detached: bool = False,
         columns: tuple[int, int] | None = None,
+        unit: bool = False,
         own: bool = False,
     ) -> None:
         super().__init__(model)
@@ -45,7 +48,7 @@ class Classification(Objective):
             raise DataError("the encoder does not say how many dimensions its embeddings have; give it a pooling layer")
         self.n_labels, self.task = n_labels, task
         self.dropout, self.label_smoothing, self.detached = dropout, label_smoothing, detached
-        self.columns = columns
+        self.columns, self.unit = columns, unit
         self.classifier = None if own else nn.Linear(dimension, n_labels, device=model.device)
 
     def from_batch(self, features: dict[str, Tensor], embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -59,13 +62,11 @@ class Classification(Objective):
 
         Raises DataError where there is no layer.
         """
-        if self.classifier is None:
-            raise DataError("the model classifies by logits of its own, which embeddings do not tell; give the batch")
         if self.detached:
             embeddings = embeddings.detach()
         # The model's mode, not this module's: trainers switch the model, and no one else, to evaluation.
-        hidden = dropout(embeddings, self.dropout, training=self.model.training)
-        return self.from_logits(self.classifier(hidden), labels)
+        seen = dropout(self._seen(embeddings), self.dropout, training=self.model.training)
+        return self.from_logits(self._layer(seen), labels)
 
     def from_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The same from logits (n, L); labels (n,) int64, or (n, L) multi-hot if `task` is multi.
@@ -87,6 +88,21 @@ class Classification(Objective):
         target = labels.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
         return binary_cross_entropy_with_logits(logits, target)
 
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """What the classifier says of embeddings (n, d): (n, L)."""
+        return self._layer(self._seen(embeddings))
+
+    def _seen(self, embeddings: Tensor) -> Tensor:
+        return normalize(embeddings, dim=1) if self.unit else embeddings
+
+    def _layer(self, seen: Tensor) -> Tensor:
+        if self.classifier is None:
+            raise DataError("the model classifies by logits of its own, which embeddings do not tell; give the batch")
+        # In float32 also where the encoder works in less: a closed-form classifier's large weights cancel.
+        with torch.autocast(seen.device.type, enabled=False):
+            logits: Tensor = self.classifier(seen.to(self.classifier.weight.dtype))
+        return logits
+
     def get_config_dict(self) -> dict[str, Any]:
         """What the objective was made with."""
         return {
@@ -96,5 +112,6 @@ class Classification(Objective):
             "label_smoothing": self.label_smoothing,
             "detached": self.detached,
             "columns": self.columns,
+            "unit": self.unit,
             "own": self.classifier is None,
         }
