@@ -61,6 +61,7 @@ def text(results: Path, *more: str) -> str:
     parts = [
         INTRO.format(machine="; ".join(machines)),
         _missing(by_kind) if any(result["data"] in SCORES for result in found) else "",
+        _older(by_kind),
         _scores(by_kind["scores"]),
         _hidden(by_kind["hidden"], by_kind["scores"]),
         _few(by_kind["few"]),
@@ -83,6 +84,19 @@ def _missing(by_kind: dict[str, list[dict[str, Any]]]) -> str:
                 if there.get(name, 0) < count]  # fmt: skip
         lines += [f"{kind}: {', '.join(gaps)}"] if gaps else []
     return f"Not run to the end with the recipe as it stands: {'; '.join(lines)}.\n" if lines else ""
+
+
+def _older(by_kind: dict[str, list[dict[str, Any]]]) -> str:
+    """Which results are of the recipe before its last change; those name no commit. Few examples: it is the same."""
+    lines = []
+    for kind in ("scores", "hidden"):
+        names = [name for name, rows in _by_data(by_kind[kind]).items() if any("commit" not in row for row in rows)]
+        lines += [f"{kind}: {', '.join(names)}"] if names else []
+    return (
+        f"By the recipe as it was before its classifier started from the closed-form head: {'; '.join(lines)}.\n"
+        if lines
+        else ""
+    )
 
 
 def _by_data(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -148,7 +162,8 @@ def _hidden(rows: list[dict[str, Any]], scores: list[dict[str, Any]]) -> str:
     parts = []
     for name, runs in _by_data(rows).items():
         measure = runs[0]["measure"]
-        full = [run["test"]["blend"][measure] for run in scores if run["data"] == name and run["seed"] == 0]
+        full = [run["test"]["blend"][measure] for run in scores if run["data"] == name and run["seed"] == 0
+                and ("commit" in run) == all("commit" in one for one in runs)]  # fmt: skip
         table = []
         for run in runs:
             per_label = run["after"]["blend"]["per_label"]
