@@ -82,7 +82,8 @@ def test_two_tasks_at_once_teach_the_encoder_both(tiny_encoder: Path, tmp_path: 
         )  # fmt: skip
         score = made.history.epochs[-1].dev_score
         assert score is not None and score > 0.9
-        assert made.weights is not None and made.weights.shape == (32, 2)  # the other task's is not kept
+        layer = made.classifier  # the other task's is not kept
+        assert layer is not None and layer.weights.shape == (32, 2)
         found[name] = told_apart(model)
     assert found["both"] > found["alone"] + 0.2
 

@@ -75,8 +75,9 @@ def test_a_frozen_encoder_keeps_its_weights_while_the_classifier_learns(
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(model).items())
     assert all(parameter.requires_grad for parameter in model.parameters())
-    assert trained.weights is not None and trained.bias is not None
-    said = encoded(model, TEXTS).numpy() @ trained.weights + trained.bias
+    layer = trained.classifier
+    assert layer is not None
+    said = encoded(model, TEXTS).numpy() @ layer.weights + layer.bias
     assert (said.argmax(axis=1) == TARGETS.argmax(axis=1)).mean() > 0.8
 
 
@@ -96,9 +97,9 @@ def test_a_finished_fit_is_read_back_with_its_classifier(
         found.append((trained, encoded(model, TEXTS)))
     (one, first), (two, second) = found
     assert one.history == two.history and torch.equal(first, second)
-    assert (one.weights is None) == (two.weights is None) == (changes["cross_entropy"] == 0)
-    if one.weights is not None and two.weights is not None:
-        assert np.array_equal(one.weights, two.weights)
+    assert (one.classifier is None) == (two.classifier is None) == (changes["cross_entropy"] == 0)
+    if one.classifier is not None and two.classifier is not None:
+        assert np.array_equal(one.classifier.weights, two.classifier.weights)
 
 
 def test_scored_by_pairs_there_is_no_classifier_to_watch(model: SentenceTransformer) -> None:
