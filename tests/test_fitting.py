@@ -351,9 +351,9 @@ def test_the_encoder_that_is_kept_was_trained_on_the_held_out_rows_too(
     trained: list[tuple[int, bool, list[int]]] = []
     really = candidates.trained
 
-    def spy(job: Any, rows: Any, dev: Any, name: str, stop_after: Any = ()) -> Any:
+    def spy(job: Any, rows: Any, dev: Any, name: str, stop_after: Any = (), start: Any = None) -> Any:
         trained.append((len(rows), dev is not None, list(stop_after)))
-        return really(job, rows, dev, name, stop_after)
+        return really(job, rows, dev, name, stop_after, start)
 
     monkeypatch.setattr(candidates, "trained", spy)
     brisk = Settings(epochs=2, learning_rate=3e-3, batch_size=64)
