@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.modules import Dense
 from transformers import PrinterCallback
 
 from likewise.errors import DataError, LabelError, SettingError
@@ -32,12 +33,15 @@ from likewise.training.losses.joint import Joint
 from likewise.training.losses.multilabel_contrastive import MultiLabelContrastive
 from likewise.training.losses.objective import Objective
 from likewise.training.losses.preservation import Preservation
+from likewise.training.losses.reconstruction import Reconstruction
+from likewise.training.losses.siamese import SiameseDistance
 from likewise.training.losses.triplet import TripletRanking
 from likewise.training.pair_sampling import PairBatchSampler
 from likewise.training.remembered import remembered
 from likewise.training.sampling import ClassAwareBatchSampler
 from likewise.training.schedule import Schedule
 from likewise.training.scoring import Targets, classifier_score, pair_score
+from likewise.training.siamese_pairs import SiamesePairSampler
 from likewise.training.trainer import EncoderTrainer, Epoch, History, Watch
 from likewise.types import Task
 
@@ -77,6 +81,7 @@ def fine_tune(
     dev_texts: Sequence[str] | None = None,
     dev_targets: Targets | None = None,
     beside: Beside | None = None,
+    siamese: Dense | None = None,
     seed: int,
     work: Path,
     progress: Progress,
@@ -90,6 +95,8 @@ def fine_tune(
     `schedule.patience` epochs below that. Without dev texts the last epoch's weights are kept; `stop_after` says
     which is the last, as if the others followed (0: all are trained). With `beside` the encoder learns that task as
     well in the same batches, by a classifier of its own, which is not kept; dev texts score this task alone.
+    `siamese` is what a reconstruction is seen through; where the schedule has one, the model is `TwoEncoders` and a
+    layer behind them.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
@@ -110,17 +117,19 @@ def fine_tune(
     if dev_texts is not None and dev_targets is not None and len(dev_texts):
         dev = _Rows(dev_texts, dev_targets)
         dev.check(task, targets.shape[-1])
-    if schedule.frozen:
+    if schedule.stands_still:
         known = [*texts, *(dev_texts or ()), *(beside.texts if beside else ())]
-        whole, model = model, remembered(model, known)
+        whole, model = model, remembered(model, known, schedule.layers)
     else:
         whole = model
     device, attributes = model.device, set(model.__dict__)
     with contained(seed):
         checkpoints = Checkpoints(
-            work / "fine-tuning", _identity(whole, train, dev, beside, task, schedule, seed, stop_after)
+            work / "fine-tuning", _identity(whole, siamese, train, dev, beside, task, schedule, seed, stop_after)
         )
-        loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None, beside=beside)
+        loss = objective(
+            model, targets.shape[1], task, schedule, scored=dev is not None, beside=beside, siamese=siamese
+        )
         if finished := checkpoints.finished():
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
@@ -235,6 +244,8 @@ def _train(
 
 def _sampling(schedule: Schedule) -> Any:
     """What makes the batches."""
+    if schedule.siamese:
+        return partial(SiamesePairSampler, pairs=schedule.siamese_pairs)
     if schedule.pairs:
         return PairBatchSampler
     if schedule.batches == "m-per-class":
@@ -264,6 +275,7 @@ def objective(
     *,
     scored: bool,
     beside: Beside | None = None,
+    siamese: Dense | None = None,
 ) -> Joint:
     """The schedule's weighted objectives. Where `scored`, a classifier is among them even if it teaches nothing."""
     parts: dict[str, tuple[float, Objective]] = {}
@@ -295,6 +307,10 @@ def objective(
         counted = schedule.shared_labels == "counted"
         loss_of_sets = MultiLabelContrastive(model, schedule.temperature, counted)
         parts["multilabel_contrastive"] = (schedule.multilabel_contrastive, loss_of_sets)
+    if schedule.siamese:
+        parts["siamese"] = (schedule.siamese, SiameseDistance(model))
+    if schedule.reconstruction and siamese is not None:
+        parts["reconstruction"] = (schedule.reconstruction, Reconstruction(model, siamese, siamese.in_features))
     if schedule.preservation:
         parts["preservation"] = (schedule.preservation, Preservation(model, native_bfloat16()))
     return Joint(model, parts)
@@ -318,13 +334,14 @@ def _arguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
         per_device_train_batch_size=size,
-        learning_rate=schedule.learning_rate,
+        # Layers on encoders that stand still start from nothing, as a classifier does.
+        learning_rate=schedule.head_learning_rate if schedule.layers else schedule.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=schedule.warmup,
         weight_decay=schedule.weight_decay,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
-        bf16=native_bfloat16(),
+        bf16=native_bfloat16() and not schedule.layers,  # so few numbers are not worth their digits
         use_cpu=not on_gpu,
         seed=seed,
         batch_sampler=sampler,
@@ -362,6 +379,7 @@ def token_counts(model: SentenceTransformer, texts: Sequence[str], chunk: int = 
 
 def _identity(
     model: SentenceTransformer,
+    siamese: Dense | None,
     train: _Rows,
     dev: _Rows | None,
     beside: Beside | None,
@@ -387,6 +405,11 @@ def _identity(
             [json.dumps(facts, sort_keys=True).encode()],
             (text.encode(errors="surrogatepass") for rows in sets for text in rows.texts),
             (np.ascontiguousarray(rows.targets, dtype=np.float32).tobytes() for rows in sets),
-            (tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for tensor in model.parameters()),
+            (
+                tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+                for network in (model, siamese)
+                if network is not None
+                for tensor in network.parameters()
+            ),
         )
     )

@@ -1,4 +1,4 @@
-"""An encoder that learns nothing encodes each text once: what stands in its place while a classifier is trained."""
+"""An encoder that learns nothing encodes each text once: what stands in its place while layers on it are trained."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from torch import Tensor
 from likewise.training.scoring import encoded
 
 
-def remembered(model: SentenceTransformer, texts: Sequence[str]) -> SentenceTransformer:
-    """A stand-in for the model that knows the embeddings of these texts and of no others, made when first asked."""
-    return SentenceTransformer(modules=[_Remembered(model, texts)], device=str(model.device))
+def remembered(model: SentenceTransformer, texts: Sequence[str], layers: int = 0) -> SentenceTransformer:
+    """A stand-in for the model that knows the embeddings of these texts and of no others, made when first asked.
+
+    The model's last `layers` modules are kept as they are, to be trained; the others are what is stood in for.
+    """
+    modules = list(model)
+    still = SentenceTransformer(modules=modules[:-layers], device=str(model.device)) if layers else model
+    return SentenceTransformer(
+        modules=[_Remembered(still, texts), *modules[len(modules) - layers :]], device=str(model.device)
+    )
 
 
 class _Remembered(InputModule):
@@ -28,7 +35,13 @@ class _Remembered(InputModule):
 
     @cached_property
     def _table(self) -> Tensor:
-        return encoded(self._model[0], self._texts)
+        model, device = self._model[0], self._model[0].device
+        if torch.cuda.is_available():  # the encoder itself is not what the trainer takes there
+            model.to("cuda")
+        try:
+            return encoded(model, self._texts)
+        finally:
+            model.to(device)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Tensor]:
         """The numbers of the texts, under the name by which trainers know a column of texts."""
