@@ -35,7 +35,7 @@ class SiamesePairSampler(SeededBatchSampler):
 
     def __init__(self, dataset: Any, *arguments: Any, pairs: SiamesePairs = "random", **named: Any) -> None:
         """As its base takes them, and how partners are drawn."""
-        label = label_column(dataset)
+        label = label_column(dataset, named.get("valid_label_columns"))
         column = next(name for name in dataset.column_names if name != label)
         self.text = np.unique(list(dataset[column]), return_inverse=True)[1].reshape(-1)
         self.pairs = pairs
