@@ -179,10 +179,10 @@ MULTITASK = replace(
 # Two encoders of one base, one for each task, then layers on them that cost seconds.
 _TWO = (replace(_FINE_TUNED, data="source", trains="source-encoder"), _FINE_TUNED)
 _SIAMESE = Schedule(
-    epochs=10, batch_size=256, cross_entropy=0.0, siamese=1.0, trains="siamese", select="spearman", slack=0.0,
+    epochs=20, batch_size=256, cross_entropy=0.0, siamese=1.0, trains="siamese", select="spearman", slack=0.0,
     patience=0,
 )  # fmt: skip
-_SPACE = Schedule(epochs=10, trains="common-space", patience=0)
+_SPACE = Schedule(epochs=20, trains="common-space", patience=0)
 
 COMMON_SPACE_3_1 = replace(
     TRANSFER,

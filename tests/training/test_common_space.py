@@ -186,7 +186,7 @@ def test_both_losses_work_in_the_librarys_own_trainer(tiny_encoder: Path, tmp_pa
 
 
 def stages(name: str, **named: Any) -> list[Schedule]:
-    own = {"epochs": 6, "batch_size": 8, "learning_rate": 3e-3, "max_steps": 0, **named}
+    own = {"epochs": 6, "batch_size": 8, "learning_rate": 3e-3, "head_learning_rate": 1e-2, "max_steps": 0, **named}
     return [replace(stage, **own) for stage in RECIPES[name].stages]
 
 
@@ -202,15 +202,27 @@ def made(encoder: Path, work: Path, name: str, seed: int = 0, labels: Any = LABE
     return trainable
 
 
-def test_the_encoders_stand_still_once_they_are_trained(tiny_encoder: Path, tmp_path: Path) -> None:
+def test_the_encoders_stand_still_once_they_are_trained_and_read_each_text_once(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
     trainable = Trainable(tiny_encoder, pooling="auto", normalise=False, max_tokens=32)
-    found = []
+    found, read = [], Counter[str]()
     for number, schedule in enumerate(stages("common-space-3.2")):
+        if schedule.trains == "siamese":
+            assert trainable._source is not None
+            for name, model in (("source", trainable._source), ("target", trainable._model)):
+                model[0].register_forward_pre_hook(
+                    lambda module, given, name=name: read.update({name: len(given[0]["input_ids"])})
+                )
         sets = OTHERS if schedule.data == "source" else LABELS
+        before = Counter(read)
         trainable.fine_tune(
             TEXTS, sets, task="single", schedule=schedule, dev=None, seed=0, work=tmp_path / str(number),
             progress=Progress(),
         )  # fmt: skip
+        if schedule.trains != "encoder":
+            expected = {"siamese": {"target": 40}, "common-space": {"source": 40}}.get(schedule.trains, {})
+            assert dict(read - before) == ({} if schedule.frozen else expected)
         found.append(trainable.embed(TEXTS))
     plain, target, siamese, space, predictor = found
     assert np.array_equal(plain, load(tiny_encoder).encode(TEXTS))  # the source's encoder is one of its own

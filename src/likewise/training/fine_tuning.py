@@ -37,7 +37,7 @@ from likewise.training.losses.reconstruction import Reconstruction
 from likewise.training.losses.siamese import SiameseDistance
 from likewise.training.losses.triplet import TripletRanking
 from likewise.training.pair_sampling import PairBatchSampler
-from likewise.training.remembered import remembered
+from likewise.training.remembered import Memory, remembered
 from likewise.training.sampling import ClassAwareBatchSampler
 from likewise.training.schedule import Schedule
 from likewise.training.scoring import Targets, classifier_score, pair_score
@@ -82,6 +82,7 @@ def fine_tune(
     dev_targets: Targets | None = None,
     beside: Beside | None = None,
     siamese: Dense | None = None,
+    memory: Memory | None = None,
     seed: int,
     work: Path,
     progress: Progress,
@@ -96,7 +97,7 @@ def fine_tune(
     which is the last, as if the others followed (0: all are trained). With `beside` the encoder learns that task as
     well in the same batches, by a classifier of its own, which is not kept; dev texts score this task alone.
     `siamese` is what a reconstruction is seen through; where the schedule has one, the model is `TwoEncoders` and a
-    layer behind them.
+    layer behind them. `memory` keeps what encoders that stand still say of the texts, for the next stage.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
@@ -119,7 +120,7 @@ def fine_tune(
         dev.check(task, targets.shape[-1])
     if schedule.stands_still:
         known = [*texts, *(dev_texts or ()), *(beside.texts if beside else ())]
-        whole, model = model, remembered(model, known, schedule.layers)
+        whole, model = model, remembered(model, known, schedule.layers, memory)
     else:
         whole = model
     device, attributes = model.device, set(model.__dict__)

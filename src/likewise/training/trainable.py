@@ -17,6 +17,7 @@ from likewise.training.export import export_onnx
 from likewise.training.fine_tuning import Beside, fine_tune
 from likewise.training.loading import load, quiet, token_limit
 from likewise.training.modules.two_encoders import TwoEncoders
+from likewise.training.remembered import Memory
 from likewise.training.schedule import Schedule
 from likewise.training.siamese_pairs import expanded
 from likewise.training.trainer import History
@@ -50,6 +51,7 @@ class Trainable:
         self._model = self._loaded()
         self._source: SentenceTransformer | None = None
         self._siamese: Dense | None = None
+        self._memory = Memory()
 
     def fine_tune(
         self,
@@ -92,6 +94,7 @@ class Trainable:
             stop_after=stop_after,
             beside=None if beside is None else _beside(*beside),
             siamese=self._siamese if schedule.reconstruction else None,
+            memory=self._memory,
         )
         if trained.weights is not None and trained.bias is not None:
             self.labels, self.task, self.weights, self.bias = labels, task, trained.weights, trained.bias
