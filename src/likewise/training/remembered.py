@@ -77,7 +77,9 @@ class _Remembered(InputModule):
     def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
         """Their embeddings, as "sentence_embedding"."""
         rows = features["input_ids"]
-        return {**features, "sentence_embedding": self._table.to(rows.device)[rows]}
+        if self._table.device != rows.device:
+            self._table = self._table.to(rows.device)
+        return {**features, "sentence_embedding": self._table[rows]}
 
     def get_embedding_dimension(self) -> int | None:
         """Width of the embedding."""
