@@ -159,7 +159,10 @@ def test_an_erased_label_leaves_the_trained_head_as_well(tiny_encoder: Path, tmp
     assert check(tmp_path / "model") == []
 
 
-@pytest.mark.parametrize("recipe", ["multilabel-knn", "softmax", "transfer", "multitask", "retrofit", "cea"])
+SEVERAL = ["multilabel-knn", "softmax", "retrofit", "cea", *(name for name in PAPERS if RECIPES[name].needs_source)]
+
+
+@pytest.mark.parametrize("recipe", SEVERAL)
 def test_several_labels_a_text(recipe: str, tiny_encoder: Path, tmp_path: Path) -> None:
     late = [(label, "late") if "late" in text else (label,) if "old" not in text else () for text, label in ROWS]
     settings = Settings(**BRISK, batches="stratified" if recipe == "retrofit" else None)

@@ -31,6 +31,7 @@ def test_defaults() -> None:
         "per_class": None,
         "gamma": None,
         "shared_labels": None,
+        "siamese_pairs": None,
         "pooling": None,
         "measure": None,
         "holdout": 0.1,

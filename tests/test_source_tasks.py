@@ -88,7 +88,16 @@ def test_two_tasks_at_once_teach_the_encoder_both(tiny_encoder: Path, tmp_path: 
     assert found["both"] > found["alone"] + 0.2
 
 
-@pytest.mark.parametrize("recipe", ["transfer", "multitask"])
+STAGES = {
+    "transfer": [("encoder", "source"), ("encoder", "target")],
+    "multitask": [("encoder", "both")],
+    "common-space-3.3": [
+        ("source-encoder", "source"), ("encoder", "target"), ("siamese", "target"), ("common-space", "target"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", STAGES)
 def test_the_second_data_set_trains_but_is_no_example(recipe: str, tiny_encoder: Path, tmp_path: Path) -> None:
     settings = Settings(**BRISK)
     given: Any = dict(recipe=recipe, encoder=str(tiny_encoder), dev=(TEXTS, LABELS), settings=settings)
@@ -96,7 +105,7 @@ def test_the_second_data_set_trains_but_is_no_example(recipe: str, tiny_encoder:
         model.save(tmp_path / "one")
         assert len(model.examples()) == len(TEXTS) and set(model.labels) == set(LABELS)
     info = json.loads((tmp_path / "one" / "generations" / "0001" / "info.json").read_text())
-    assert [stage["data"] for stage in info["stages"]] == (["source", "target"] if recipe == "transfer" else ["both"])
+    assert [(stage["trains"], stage["data"]) for stage in info["stages"]] == STAGES[recipe]
     swapped = (SOURCE[0], ["pet", "wild"] * 12)
     with fit(TEXTS, LABELS, source_task=swapped, **given) as other, Model.open(tmp_path / "one") as one:
         assert one.classify("cat").scores != other.classify("cat").scores  # it makes a difference
@@ -115,22 +124,23 @@ def test_cross_validation_trains_on_the_source_once(tiny_encoder: Path, tmp_path
 
     few = [*range(0, 40, 4)]
     steps = {}
-    for recipe in ("softmax", "transfer"):
+    for recipe in ("softmax", "transfer", "common-space-3.1"):
         progress = Steps()
         fit(
             [TEXTS[i] for i in few], [LABELS[i] for i in few], recipe=recipe, encoder=str(tiny_encoder),
-            source_task=SOURCE if recipe == "transfer" else None, progress=progress,
+            source_task=None if recipe == "softmax" else SOURCE, progress=progress,
             settings=Settings(epochs=1, batch_size=8, learning_rate=1e-3),
         ).close()  # fmt: skip
         steps[recipe] = progress.steps
     assert steps["transfer"] == steps["softmax"] + 3  # 24 texts, whose task is too small to hold some out
+    assert steps["common-space-3.1"] == 2 * steps["softmax"] + 3  # the layers behind, for each fold and all
 
 
 @pytest.mark.parametrize(
     ("recipe", "source", "expected"),
     [
         ("transfer", None, "source: found none, but recipe 'transfer' learns from a second data set"),
-        ("cea", SOURCE, "recipe 'cea' learns from no second data set; recipes that do are transfer, multitask"),
+        ("cea", SOURCE, "recipe 'cea' learns from no second data set; recipes that do are transfer, multitask, common"),
         ("multitask", (["a"], ["b"]), "source labels: found 1 label"),
     ],
 )
@@ -143,3 +153,61 @@ def test_what_cannot_be_is_said(recipe: str, source: Any, expected: str, tiny_en
 def test_two_tasks_are_learnt_by_cross_entropy_alone() -> None:
     with pytest.raises(SettingError, match="alignment is over 0"):
         Schedule(data="both", alignment=0.5)
+
+
+def test_pairs_of_a_siamese_network_are_those_that_were_asked_for(tiny_encoder: Path) -> None:
+    late = [(label, "late") if "late" in text else (label,) for text, label in ROWS]
+    found = []
+    for pairs in ("random", "distinct"):
+        settings: Any = Settings(**{**BRISK, "epochs": 1}, siamese_pairs=pairs)
+        with fit(
+            TEXTS, late, recipe="common-space-3.2", encoder=str(tiny_encoder), dev=(TEXTS, late), source_task=SOURCE,
+            settings=settings,
+        ) as model:  # fmt: skip
+            assert model.info.settings["siamese_pairs"] == pairs
+            found.append(model.classify(TEXTS[0]).scores)
+    assert found[0] != found[1]
+    with pytest.raises(SettingError, match=r"siamese_pairs: .* recipes that do are common-space-3.2, common-space-3.3"):
+        fit(TEXTS, late, recipe="transfer", encoder=str(tiny_encoder), source_task=SOURCE, settings=settings)
+
+
+def test_a_kill_between_the_stages_costs_what_was_not_finished(tiny_encoder: Path, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    class Steps(Progress):
+        def __init__(self, most: int) -> None:
+            self.most, self.steps = most, 0
+
+        def update(self, done: int, total: int, note: str = "") -> None:
+            self.steps += note.startswith("loss")
+            if self.steps > self.most:
+                raise Killed
+
+    given: Any = dict(
+        recipe="common-space-3.3", encoder=str(tiny_encoder), dev=(TEXTS, LABELS), source_task=SOURCE,
+        settings=Settings(**BRISK), work=tmp_path / "work",
+    )  # fmt: skip
+    whole = Steps(10**6)
+    with fit(TEXTS, LABELS, **{**given, "work": tmp_path / "whole"}, progress=whole) as model:
+        expected = model.classify(TEXTS)
+    encoders = 2 * 3 + 2 * 5  # 24 texts of the source, 40 of the target, two epochs in batches of eight
+    with pytest.raises(Killed):
+        fit(TEXTS, LABELS, **given, progress=Steps(encoders + 3))
+    rest = Steps(10**6)
+    with fit(TEXTS, LABELS, **given, progress=rest) as model:
+        assert model.classify(TEXTS) == expected
+    assert rest.steps == whole.steps - encoders
+
+
+@pytest.mark.parametrize("recipe", ["common-space-3.1", "common-space-3.3"])
+def test_two_networks_from_nothing_make_a_common_space(recipe: str, tmp_path: Path) -> None:
+    settings = Settings(**{**BRISK, "epochs": 6})
+    given: Any = dict(recipe=recipe, encoder="cnn", dev=(TEXTS, LABELS), source_task=SOURCE, settings=settings)
+    with fit(TEXTS, LABELS, **given) as model:
+        model.save(tmp_path / "model")
+        right = [said.labels[0] == label for said, label in zip(model.classify(TEXTS), LABELS, strict=True)]
+        assert np.mean(right) > 0.8
+    encoder = tmp_path / "model" / "generations" / "0001" / "encoder"
+    with fit(TEXTS, LABELS, recipe="softmax", encoder=str(encoder), settings=settings, dev=(TEXTS, LABELS)) as other:
+        assert other.classify(TEXTS[0]).neighbours  # it is an encoder like others

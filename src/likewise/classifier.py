@@ -55,7 +55,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
       and the columns of a bare matrix are numbered from 0.
     - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `objective`,
       `contrastive_temperature`, `projection`, `preservation`, `batches`, `per_class`, `gamma`, `shared_labels`,
-      `pooling`, `measure`, `holdout`, `storage`, `neighbours`.
+      `siamese_pairs`, `pooling`, `measure`, `holdout`, `storage`, `neighbours`.
 
     X is a list, tuple, one-dimensional array or Series of texts. y is one of three forms, and `predict` answers in
     the same one:
@@ -95,6 +95,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         per_class: int | None = None,
         gamma: float | None = None,
         shared_labels: str | None = None,
+        siamese_pairs: str | None = None,
         pooling: str | None = None,
         measure: str | None = None,
         holdout: float | None = None,
@@ -118,6 +119,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.per_class = per_class
         self.gamma = gamma
         self.shared_labels = shared_labels
+        self.siamese_pairs = siamese_pairs
         self.pooling = pooling
         self.measure = measure
         self.holdout = holdout

@@ -32,6 +32,7 @@ CONTRAST: Mapping[str, Mapping[str, str]] = {
         "shared_labels": "shared_labels",
         "gamma": "multilabel_contrastive",
     },
+    "siamese": {"siamese_pairs": "siamese_pairs"},
 }
 """Objectives that contrast embeddings; the settings of each, and the fields of a schedule that they stand for.
 

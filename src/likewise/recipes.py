@@ -176,6 +176,40 @@ MULTITASK = replace(
     stages=(replace(_FINE_TUNED, data="both"),),
 )
 
+# Two encoders of one base, one for each task, then layers on them that cost seconds.
+_TWO = (replace(_FINE_TUNED, data="source", trains="source-encoder"), _FINE_TUNED)
+_SIAMESE = Schedule(
+    epochs=20, batch_size=256, cross_entropy=0.0, siamese=1.0, trains="siamese", select="spearman", slack=0.0,
+    patience=0,
+)  # fmt: skip
+_SPACE = Schedule(epochs=20, trains="common-space", patience=0)
+
+COMMON_SPACE_3_1 = replace(
+    TRANSFER,
+    name="common-space-3.1",
+    objective="cross-entropy on a common space of two encoders, each trained on a task of its own",
+    use="to compare; the same data as transfer takes",
+    source="common-space transfer, Model-3.1",
+    stages=(*_TWO, _SPACE),
+)
+
+COMMON_SPACE_3_2 = replace(
+    COMMON_SPACE_3_1,
+    name="common-space-3.2",
+    objective="a common space of two such encoders that this task's embeddings can be told from; then a classifier",
+    source="common-space transfer, Model-3.2",
+    stages=(*_TWO, _SIAMESE, replace(_SPACE, cross_entropy=0.0, reconstruction=1.0), replace(_SPACE, frozen=True)),
+)
+
+COMMON_SPACE_3_3 = replace(
+    COMMON_SPACE_3_1,
+    name="common-space-3.3",
+    objective="both at once: cross-entropy, and this task's embeddings told from the common space",
+    use="the paper's best; the same data as transfer takes, and an encoder twice as large",
+    source="common-space transfer, Model-3.3",
+    stages=(*_TWO, _SIAMESE, replace(_SPACE, reconstruction=1.0)),
+)
+
 MULTILABEL_KNN = Recipe(
     name="multilabel-knn",
     objective="binary cross-entropy, and contrast: the more labels two texts share, the nearer",
@@ -198,7 +232,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         LIKEWISE, FROZEN, KNN_EC, CEA, CEA_SOFTMAX, CEA_FROZEN_SOFTMAX, SBERT_FROZEN_SOFTMAX, SOFTMAX, RETROFIT,
-        TRANSFER, MULTITASK, MULTILABEL_KNN,
+        TRANSFER, MULTITASK, COMMON_SPACE_3_1, COMMON_SPACE_3_2, COMMON_SPACE_3_3, MULTILABEL_KNN,
     )
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast
 
 from likewise.errors import SettingError, suggestion
-from likewise.types import Batches, Pooling, Projection, SharedLabels, Storage
+from likewise.types import Batches, Pooling, Projection, SharedLabels, SiamesePairs, Storage
 
 Scope = Literal["fit", "answer"]
 """Which commands show the flag: those that fit, or those that answer."""
@@ -250,6 +250,12 @@ class Settings:
         scope="fit",
         help="how alike texts are to multi-label contrast: by how many labels they share, or fully if they share any; "
         "unset: what the recipe says",
+    )
+    siamese_pairs: SiamesePairs | None = _setting(  # noqa: RUF009 (a field, like the others)
+        None,
+        scope="fit",
+        help="which pairs a Siamese network compares, of copies of the texts that bear one label each: any two, or two "
+        "of different texts; unset: what the recipe says",
     )
     pooling: Pooling | None = _setting(  # noqa: RUF009 (a field, like the others)
         None,

@@ -26,6 +26,14 @@ SharedLabels = Literal["counted", "any"]
 LearntFrom = Literal["target", "source", "both"]
 """Which labelled texts train: those of the task at hand, those of another one that it is to profit from, or both."""
 
+Trains = Literal["encoder", "source-encoder", "siamese", "common-space"]
+"""What a stage trains: the encoder; one for the other task, beside it; a Siamese projection of the encoder's
+embeddings; or a common space of both encoders' embeddings. The encoders stand still in the last two."""
+
+SiamesePairs = Literal["random", "distinct"]
+"""Which copies of texts, each with one of the text's labels, a Siamese network compares: any two, or two of different
+texts."""
+
 OnConflict = Literal["keep", "replace", "both"]
 """What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""
 

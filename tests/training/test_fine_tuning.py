@@ -352,7 +352,7 @@ def test_what_it_refuses(tiny_encoder: Path, tmp_path: Path) -> None:
     [
         {"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0.0}, {"temperature": float("nan")}, {"warmup": 1.0},
         {"dropout": -0.1}, {"alignment": -1.0}, {"cross_entropy": 0.0}, {"min_steps": -1}, {"max_steps": -1},
-        {"patience": -1},
+        {"patience": -1}, {"siamese": 1.0}, {"siamese": 1.0, "trains": "siamese"}, {"reconstruction": 1.0},
     ],
 )  # fmt: skip
 def test_a_schedule_that_cannot_be(wrong: dict[str, Any]) -> None:

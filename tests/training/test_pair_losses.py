@@ -18,12 +18,14 @@ from likewise.training.losses.contrastive_pairs import ContrastivePairs
 from likewise.training.losses.cosine_pairs import CosinePairs
 from likewise.training.losses.joint import Joint
 from likewise.training.losses.pairs import PairObjective
+from likewise.training.losses.siamese import SiameseDistance
 from naive import Given, batches, cosine, loss_of, shares, train
 
 LOSSES: dict[str, Callable[[], PairObjective]] = {
     "cosine": lambda: CosinePairs(Given()),
     "contrastive": lambda: ContrastivePairs(Given()),
     "contrastive, narrow": lambda: ContrastivePairs(Given(), margin=0.6),
+    "siamese": lambda: SiameseDistance(Given()),
 }
 
 
@@ -35,6 +37,8 @@ def naive(loss: PairObjective, embeddings: Tensor, labels: Tensor) -> float:
         if isinstance(loss, ContrastivePairs):
             distance = math.sqrt(max(0.0, 2 - 2 * c))
             each.append(distance**2 / 2 if same else max(0.0, loss.margin - distance) ** 2 / 2)
+        elif isinstance(loss, SiameseDistance):
+            each.append((math.dist(embeddings[i].tolist(), embeddings[i + 1].tolist()) - (not same)) ** 2)
         else:
             each.append((c - same) ** 2)
     return sum(each) / len(each)
@@ -131,9 +135,9 @@ def test_what_a_pair_loss_refuses() -> None:
             ContrastivePairs(Given(), margin)
 
 
-@pytest.mark.parametrize("kind", [CosinePairs, ContrastivePairs])
+@pytest.mark.parametrize("kind", [CosinePairs, ContrastivePairs, SiameseDistance])
 def test_a_pair_loss_trains_in_sentence_transformers_own_trainer(
-    tiny_encoder: Path, tmp_path: Path, kind: type[CosinePairs | ContrastivePairs]
+    tiny_encoder: Path, tmp_path: Path, kind: type[CosinePairs | ContrastivePairs | SiameseDistance]
 ) -> None:
     a = ["good day", "bad bill", "good night", "rain now", "money please", "bank"] * 4
     b = ["nice day", "money lost", "bill paid", "good sun", "angry bank", "angry bill"] * 4

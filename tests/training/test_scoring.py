@@ -14,8 +14,9 @@ from sklearn import metrics
 
 from likewise.progress import Progress
 from likewise.training.checkpoints import weights_of
-from likewise.training.fine_tuning import fine_tune, objective
+from likewise.training.fine_tuning import fine_tune
 from likewise.training.loading import quiet
+from likewise.training.objectives import objective
 from likewise.training.pair_sampling import draw_pairs
 from likewise.training.schedule import Schedule
 from likewise.training.scoring import classifier_score, encoded, pair_score

@@ -172,7 +172,8 @@ def record_options(command: F) -> F:
 source_option = click.option(
     "--source",
     metavar="DATA",
-    help="Labelled texts of another task, for a recipe that learns from one, too (transfer, multitask).",
+    help="Labelled texts of another task, for a recipe that learns from one, too (transfer, multitask, "
+    "common-space-3.1 to 3.3).",
 )
 
 # Files and models

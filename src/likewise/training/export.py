@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from likewise.errors import EncoderError
 from likewise.training.graph import Form, check_size, write_graph
 from likewise.training.loading import POOLING_MODES, quiet, strip_normalisation, token_limit
+from likewise.training.modules.two_encoders import TwoEncoders
 from likewise.training.modules.words import WordNetwork
 
 _CLOSING = (Dense, LayerNorm, Dropout, Normalize)
@@ -42,6 +43,9 @@ def export_onnx(
     """
     if isinstance(model[0], WordNetwork):
         _export_words(model[0], folder, normalise, min(max_tokens, model[0].max_seq_length), logits)
+        return
+    if isinstance(model[0], TwoEncoders):
+        _export_two(model, folder, normalise, max_tokens)
         return
     with quiet():
         plain = _plain_copy(model)
@@ -79,6 +83,59 @@ def _export_words(network: WordNetwork, folder: Path, normalise: bool, limit: in
             expected=lambda texts: plain.read(texts)[0],
             expected_logits=(lambda texts: plain.read(texts)[1]) if logits else None,
         )
+
+
+def _export_two(model: SentenceTransformer, folder: Path, normalise: bool, max_tokens: int) -> None:
+    """The same for two encoders and the layers behind them."""
+    with quiet():
+        check_size(model)
+        limit = min(max_tokens, token_limit(model))
+        network = _plain_network(model, normalise, limit).eval()
+        plain = SentenceTransformer(modules=[copy.deepcopy(module) for module in model], device="cpu").float().eval()
+        plain.max_seq_length = limit
+
+        def expected(texts: list[str]) -> NDArray[np.float32]:
+            with quiet():
+                found = plain.encode(texts, normalize_embeddings=normalise, show_progress_bar=False)
+            return np.asarray(found, dtype=np.float32)
+
+        form = Form(cast(int, model.get_embedding_dimension()), limit, "two encoders", normalise)
+        write_graph(network, plain.tokenizer, folder, form, architecture="two encoders", expected=expected)
+
+
+def _plain_network(model: SentenceTransformer, normalise: bool, limit: int) -> nn.Module:
+    """A model with plain arguments, of whatever kind; a copy, on the CPU in float32."""
+    if isinstance(model[0], WordNetwork):
+        return _Words(model[0], normalise, limit, logits=False)
+    if not isinstance(model[0], TwoEncoders):
+        return _Network(_plain_copy(model), normalise)
+    encoders = [_plain_network(one, False, limit) for one in model[0].models]
+    closing = [copy.deepcopy(module).cpu().float() for module in list(model)[1:] if not isinstance(module, Normalize)]
+    for module in closing:
+        if not isinstance(module, _CLOSING):
+            raise EncoderError(f"cannot export {type(module).__name__} behind two encoders; expected dense layers")
+    return _Two(encoders, closing, normalise)
+
+
+class _Two(nn.Module):
+    """Token ids to what layers make of two encoders' embeddings, with plain arguments."""
+
+    def __init__(self, encoders: list[nn.Module], closing: list[nn.Module], normalise: bool) -> None:
+        super().__init__()
+        self.encoders, self.closing = nn.ModuleList(encoders), nn.ModuleList(closing)
+        self.normalise = normalise
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        outputs = (encoder(input_ids, attention_mask) for encoder in self.encoders)
+        found = torch.cat([one[0] if isinstance(one, tuple) else one for one in outputs], dim=1)
+        features = {"sentence_embedding": found}
+        for module in self.closing:
+            features = module(features)
+        return self.normalised(features["sentence_embedding"])
+
+    def normalised(self, embedding: Tensor) -> Tensor:
+        """Embeddings of unit length where the graph normalises, as they are otherwise."""
+        return nn.functional.normalize(embedding, p=2.0, dim=-1) if self.normalise else embedding
 
 
 class _Words(nn.Module):

@@ -1,4 +1,4 @@
-"""Fine-tuning an encoder on labelled texts: the objectives, the batches, the trainer, and the end of it."""
+"""Fine-tuning an encoder on labelled texts: the batches, the trainer, and the end of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.modules import Dense
 from transformers import PrinterCallback
 
 from likewise.errors import DataError, LabelError, SettingError
@@ -23,36 +24,18 @@ from likewise.progress import Progress
 from likewise.training.balanced_sampling import PerClassBatchSampler, StratifiedBatchSampler
 from likewise.training.checkpoints import Checkpoints, digest, put_weights, step_of, weights_of
 from likewise.training.determinism import contained, native_bfloat16
-from likewise.training.losses.alignment import ClassDrivenAlignment
-from likewise.training.losses.classification import Classification
-from likewise.training.losses.contrastive import SupervisedContrastive
-from likewise.training.losses.contrastive_pairs import ContrastivePairs
-from likewise.training.losses.cosine_pairs import CosinePairs
 from likewise.training.losses.joint import Joint
-from likewise.training.losses.multilabel_contrastive import MultiLabelContrastive
-from likewise.training.losses.objective import Objective
-from likewise.training.losses.preservation import Preservation
-from likewise.training.losses.triplet import TripletRanking
-from likewise.training.modules.words import WordNetwork
+from likewise.training.objectives import STARTING, Beside, Layer, classification_of, objective
 from likewise.training.pair_sampling import PairBatchSampler
-from likewise.training.remembered import remembered
+from likewise.training.remembered import Memory, remembered
 from likewise.training.sampling import ClassAwareBatchSampler
 from likewise.training.schedule import Schedule
 from likewise.training.scoring import Targets, classifier_score, pair_score
+from likewise.training.siamese_pairs import SiamesePairSampler
 from likewise.training.trainer import EncoderTrainer, Epoch, History, Watch
 from likewise.types import Task
 
-__all__ = ["Epoch", "History", "Layer", "Trained", "fine_tune", "objective"]
-
-CLASSIFIER, SOURCE_CLASSIFIER, CONTRASTIVE = "classifier", "source_classifier", "contrastive"
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A linear classifier on embeddings: `weights` (d, L) and `bias` (L,), float64."""
-
-    weights: NDArray[np.float64]
-    bias: NDArray[np.float64]
+__all__ = ["Beside", "Epoch", "History", "Layer", "Trained", "fine_tune"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +51,6 @@ class Trained:
     own: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Beside:
-    """Another task that is learnt at the same time: texts (m,), their multi-hot targets (m, L'), its kind."""
-
-    texts: Sequence[str]
-    targets: Targets
-    task: Task
-
-
 def fine_tune(
     model: SentenceTransformer,
     texts: Sequence[str],
@@ -88,6 +62,8 @@ def fine_tune(
     dev_targets: Targets | None = None,
     beside: Beside | None = None,
     probe: Layer | None = None,
+    siamese: Dense | None = None,
+    memory: Memory | None = None,
     seed: int,
     work: Path,
     progress: Progress,
@@ -101,7 +77,9 @@ def fine_tune(
     `schedule.patience` epochs below that. Without dev texts the last epoch's weights are kept; `stop_after` says
     which is the last, as if the others followed (0: all are trained). With `beside` the encoder learns that task as
     well in the same batches, by a classifier of its own, which is not kept; dev texts score this task alone. `probe` is
-    where the classifier starts, for embeddings of length 1.
+    where the classifier starts, for embeddings of length 1. `siamese` is what a reconstruction is seen through; where
+    the schedule has one, the model is `TwoEncoders` and a layer behind them. `memory` keeps what encoders that stand
+    still say of the texts, for the next stage.
 
     A checkpoint is written into a folder of its own under `work` whenever `checkpoint_seconds` have passed since
     the last, and at the end the result. A second call with the same arguments goes on from there, or has the result at
@@ -122,17 +100,20 @@ def fine_tune(
     if dev_texts is not None and dev_targets is not None and len(dev_texts):
         dev = _Rows(dev_texts, dev_targets)
         dev.check(task, targets.shape[-1])
-    if schedule.frozen:
+    if schedule.stands_still:
         known = [*texts, *(dev_texts or ()), *(beside.texts if beside else ())]
-        whole, model = model, remembered(model, known)
+        whole, model = model, remembered(model, known, schedule.layers, memory)
     else:
         whole = model
     device, attributes = model.device, set(model.__dict__)
     with contained(seed):
         checkpoints = Checkpoints(
-            work / "fine-tuning", _identity(whole, train, dev, beside, probe, task, schedule, seed, stop_after)
+            work / "fine-tuning", _identity(whole, siamese, train, dev, beside, probe, task, schedule, seed, stop_after)
         )
-        loss = objective(model, targets.shape[1], task, schedule, scored=dev is not None, beside=beside, probe=probe)
+        loss = objective(
+            model, targets.shape[1], task, schedule,
+            scored=dev is not None, beside=beside, probe=probe, siamese=siamese,
+        )  # fmt: skip
         if finished := checkpoints.finished():
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
@@ -162,7 +143,7 @@ def fine_tune(
 def _trained(loss: Joint, schedule: Schedule, history: History) -> Trained:
     if not schedule.cross_entropy:
         return Trained(history)
-    classification = _classification(loss)
+    classification = classification_of(loss)
     layer = classification.classifier
     if layer is None:
         return Trained(history, Layer(np.eye(classification.n_labels), np.zeros(classification.n_labels)), own=True)
@@ -238,8 +219,7 @@ def _train(
         progress.tell(f"Training goes on after step {step_of(checkpoint)}, where it was interrupted.")
     sampler = partial(sampling, lengths=lengths, passes=passes)
     arguments = _arguments(schedule, size, epochs, seed, checkpoints.folder, sampler)
-    new = (rf"{CLASSIFIER}\.classifier", rf"{SOURCE_CLASSIFIER}\.classifier", rf"{CONTRASTIVE}\.projection")
-    starting = [name for name in new if _has(loss, name)]
+    starting = [name for name in STARTING if _has(loss, name)]
     arguments.learning_rate_mapping = {rf"\.{name}\.": schedule.head_learning_rate for name in starting}
     trainer = EncoderTrainer(model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[watch])
     trainer.remove_callback(PrinterCallback)
@@ -250,6 +230,8 @@ def _train(
 
 def _sampling(schedule: Schedule) -> Any:
     """What makes the batches."""
+    if schedule.siamese:
+        return partial(SiamesePairSampler, pairs=schedule.siamese_pairs)
     if schedule.pairs:
         return PairBatchSampler
     if schedule.batches == "m-per-class":
@@ -268,74 +250,9 @@ def _scorer(
     """What scores the dev texts, as the schedule says."""
     if schedule.select == "spearman":
         return partial(pair_score, model, dev.texts, dev.targets, seed)
-    classification = _classification(loss)
+    classification = classification_of(loss)
     classify = None if classification.classifier is None else classification.logits
     return partial(classifier_score, model, classify, dev.texts, dev.targets, task, schedule.select)
-
-
-def objective(
-    model: SentenceTransformer,
-    n_labels: int,
-    task: Task,
-    schedule: Schedule,
-    *,
-    scored: bool,
-    beside: Beside | None = None,
-    probe: Layer | None = None,
-) -> Joint:
-    """The schedule's weighted objectives. Where `scored`, a classifier is among them even if it teaches nothing; it
-    starts from `probe`, or from nothing."""
-    parts: dict[str, tuple[float, Objective]] = {}
-    columns = (0, n_labels) if beside else None
-    if schedule.cross_entropy or (scored and schedule.select != "spearman"):
-        teaches = schedule.cross_entropy > 0
-        own = teaches and probe is None and isinstance(model[0], WordNetwork) and model[0].labels > 0
-        classification = Classification(
-            model,
-            n_labels,
-            task,
-            schedule.dropout,
-            schedule.label_smoothing,
-            not teaches,
-            columns,
-            probe is not None,
-            own,
-        )
-        if probe is not None and classification.classifier is not None:
-            with torch.no_grad():
-                classification.classifier.weight.copy_(torch.from_numpy(probe.weights.T))
-                classification.classifier.bias.copy_(torch.from_numpy(probe.bias))
-        parts[CLASSIFIER] = (schedule.cross_entropy if teaches else 1.0, classification)
-    if beside:
-        more = beside.targets.shape[1]
-        other = Classification(
-            model, more, beside.task, schedule.dropout, schedule.label_smoothing, False, (n_labels, n_labels + more)
-        )
-        parts[SOURCE_CLASSIFIER] = (schedule.cross_entropy, other)
-    if schedule.alignment:
-        parts["alignment"] = (schedule.alignment, ClassDrivenAlignment(model))
-    if schedule.cosine_pairs:
-        parts["cosine_pairs"] = (schedule.cosine_pairs, CosinePairs(model))
-    if schedule.contrastive_pairs:
-        parts["contrastive_pairs"] = (schedule.contrastive_pairs, ContrastivePairs(model))
-    if schedule.triplet:
-        parts["triplet"] = (schedule.triplet, TripletRanking(model))
-    if schedule.contrastive:
-        loss = SupervisedContrastive(model, schedule.temperature, schedule.projection)
-        parts[CONTRASTIVE] = (schedule.contrastive, loss)
-    if schedule.multilabel_contrastive:
-        counted = schedule.shared_labels == "counted"
-        loss_of_sets = MultiLabelContrastive(model, schedule.temperature, counted)
-        parts["multilabel_contrastive"] = (schedule.multilabel_contrastive, loss_of_sets)
-    if schedule.preservation:
-        parts["preservation"] = (schedule.preservation, Preservation(model, native_bfloat16()))
-    return Joint(model, parts)
-
-
-def _classification(loss: Joint) -> Classification:
-    part = loss.parts[CLASSIFIER]
-    assert isinstance(part, Classification)
-    return part
 
 
 def _arguments(
@@ -350,13 +267,14 @@ def _arguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
         per_device_train_batch_size=size,
-        learning_rate=schedule.learning_rate,
+        # Layers on encoders that stand still start from nothing, as a classifier does.
+        learning_rate=schedule.head_learning_rate if schedule.layers else schedule.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=schedule.warmup,
         weight_decay=schedule.weight_decay,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
-        bf16=native_bfloat16(),
+        bf16=native_bfloat16() and not schedule.layers,  # so few numbers are not worth their digits
         use_cpu=not on_gpu,
         seed=seed,
         batch_sampler=sampler,
@@ -394,6 +312,7 @@ def token_counts(model: SentenceTransformer, texts: Sequence[str], chunk: int = 
 
 def _identity(
     model: SentenceTransformer,
+    siamese: Dense | None,
     train: _Rows,
     dev: _Rows | None,
     beside: Beside | None,
@@ -421,6 +340,11 @@ def _identity(
             (text.encode(errors="surrogatepass") for rows in sets for text in rows.texts),
             (np.ascontiguousarray(rows.targets, dtype=np.float32).tobytes() for rows in sets),
             [] if probe is None else [probe.weights.tobytes(), probe.bias.tobytes()],
-            (tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes() for tensor in model.parameters()),
+            (
+                tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+                for network in (model, siamese)
+                if network is not None
+                for tensor in network.parameters()
+            ),
         )
     )

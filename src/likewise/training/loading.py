@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import warnings
@@ -12,12 +13,13 @@ from typing import Any, Literal, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from likewise.errors import EncoderError
+from likewise.training.modules.two_encoders import TwoEncoders
 from likewise.training.modules.words import WordNetwork
 from likewise.training.scratch import read_network
 from likewise.types import Pooling as PoolingChoice
@@ -41,13 +43,15 @@ def load(folder: Path, *, pooling: PoolingChoice = "auto") -> SentenceTransforme
     EncoderError when the folder cannot be read, lacks weights, or does not turn text into token embeddings.
     """
     with reading(folder, "encoder", _FOLDER) as said:
-        model = read_network(folder) or SentenceTransformer(
-            str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+        model = (
+            read_network(folder)
+            or _read_two_encoders(folder)
+            or SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
         )
     _check_complete(folder, said)
     _check_reads_text(folder, model)
     strip_normalisation(model)
-    if not isinstance(model[0], WordNetwork):  # it has its own way
+    if not isinstance(model[0], WordNetwork | TwoEncoders):  # they have their own way
         _set_pooling(folder, model, pooling)
     model.tokenizer.padding_side = "right"  # padding on the left would shift absolute positions, batch by batch
     model.default_prompt_name = None
@@ -178,6 +182,24 @@ class _Collector(logging.Handler):
         self._said.append(record.getMessage())
 
 
+def _read_two_encoders(folder: Path) -> SentenceTransformer | None:
+    """Two encoders and the layers behind them, from a folder that a `TwoEncoders` begins; None for any other folder."""
+    listed = folder / "modules.json"
+    if not listed.is_file():
+        return None
+    first, *behind = json.loads(listed.read_text(encoding="utf-8"))
+    if first["type"] != f"{TwoEncoders.__module__}.{TwoEncoders.__qualname__}":
+        return None
+    encoders = [list(load(folder / name)) for name in TwoEncoders.FOLDERS]
+    kinds = [layer["type"].rpartition(".")[2] for layer in behind]
+    layers = [
+        Dense.load(str(folder), subfolder=layer["path"], local_files_only=True)
+        for layer, kind in zip(behind, kinds, strict=True)
+        if kind != "Normalize"  # taken off anyway
+    ]
+    return SentenceTransformer(modules=[TwoEncoders(*encoders), *layers], device="cpu")
+
+
 def _check_complete(folder: Path, said: list[str]) -> None:
     """transformers draws weights that a folder lacks at random and only logs it; we refuse, but for a pooler."""
     report = _COLOUR.sub("", "\n".join(said))
@@ -192,7 +214,7 @@ def _check_complete(folder: Path, said: list[str]) -> None:
 
 def _check_reads_text(folder: Path, model: SentenceTransformer) -> None:
     first = model[0] if len(model) else None
-    reads = isinstance(first, WordNetwork) or (
+    reads = isinstance(first, WordNetwork | TwoEncoders) or (
         isinstance(first, Transformer) and first.module_output_name == "token_embeddings"
     )
     if not reads or model.tokenizer is None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from likewise.errors import SettingError
-from likewise.types import Batches, LearntFrom, Projection, SharedLabels
+from likewise.types import Batches, LearntFrom, Projection, SharedLabels, SiamesePairs, Trains
 
 Select = Literal["macro_f1", "micro_f1", "accuracy", "spearman"]
 
 OBJECTIVES = (
     "cross_entropy", "alignment", "cosine_pairs", "contrastive_pairs", "triplet", "contrastive",
-    "multilabel_contrastive",
+    "multilabel_contrastive", "siamese", "reconstruction",
 )  # fmt: skip
 """The weights of the objectives that teach."""
 
@@ -75,6 +75,14 @@ class Schedule:
     """How texts come together in a batch, where they come one by one."""
     per_class: int = 4
     """Texts of each class in a batch "m-per-class"; `batch_size` is as many times the classes in it."""
+    siamese: float = 0.0
+    """Weight of the Siamese network's loss (common-space transfer, Algorithm 1, line 6)."""
+    siamese_pairs: SiamesePairs = "random"
+    """Which pairs the Siamese network compares."""
+    reconstruction: float = 0.0
+    """Weight of the reconstruction of the encoder's embedding, as the Siamese network sees it (the same, line 12)."""
+    trains: Trains = "encoder"
+    """Which part of the network it trains."""
     data: LearntFrom = "target"
     """Which labelled texts it learns from; from both at once by cross-entropy alone, with a classifier for each."""
     frozen: bool = False
@@ -124,11 +132,26 @@ class Schedule:
             raise SettingError("probe is set and cross_entropy 0; no classifier is trained that could start from it")
         if self.frozen and not self.cross_entropy:
             raise SettingError("cross_entropy is 0 and the encoder frozen; nothing is left to be trained")
+        alone = others == ["siamese"] and not self.cross_entropy
+        if alone != (self.trains == "siamese") or (self.siamese and not alone):
+            raise SettingError("siamese: expected a weight over 0, alone, where the Siamese network is what is trained")
+        if self.reconstruction and self.trains != "common-space":
+            raise SettingError("reconstruction is over 0; expected 0 unless a common space is trained")
 
     @property
     def pairs(self) -> bool:
         """Whether texts come in sampled pairs."""
-        return self.cosine_pairs > 0 or self.contrastive_pairs > 0
+        return self.cosine_pairs > 0 or self.contrastive_pairs > 0 or self.siamese > 0
+
+    @property
+    def layers(self) -> int:
+        """How many of the network's last modules are trained on the embeddings of the others, which stand still."""
+        return 0 if self.frozen else int(self.trains in ("siamese", "common-space"))
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the encoder, or what encoders there are, are left as they are."""
+        return self.frozen or self.layers > 0
 
     def course(self, steps: int) -> tuple[int, int]:
         """Epochs, and passes over the texts in each of them, where one pass takes so many steps."""

@@ -1,0 +1,72 @@
+"""The common-space experiment: every table comes out of a quick run, and its numbers agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from experiments.common_space import SETS, VARIANTS
+from experiments.common_space_tables import ORDER, PAPER
+
+from likewise.planning import planned
+from likewise.recipes import RECIPES
+from likewise.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*given: str) -> subprocess.CompletedProcess[str]:
+    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.common_space", *given],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **quiet},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("common")
+    done = run("--quick", "--results", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return folder, done.stdout
+
+
+def test_every_table_is_printed_and_on_the_page(quick: tuple[Path, str]) -> None:
+    folder, printed = quick
+    page = (folder / "README.md").read_text()
+    assert page.strip() == printed.strip()
+    for title in ("sample", "sample-several", "The degenerate solution", "The two strategies", "What cannot"):
+        assert f"## {title}" in page
+    assert "at a threshold of a half" in page and "dev rows chose for it" in page
+
+
+def test_the_halves_of_the_common_space_are_told_apart(quick: tuple[Path, str]) -> None:
+    found = [json.loads(path.read_text()) for path in quick[0].glob("*.json")]
+    assert len(found) == 5
+    for run in found:
+        assert bool(run["halves"]) == run["recipe"].startswith("common-space")
+        assert (run["task"] == "multi") == ("several" in run["data"]) == (run["copies"] > 0)
+        if run["halves"]:
+            assert all(value > 0 for kind in ("norm", "spread") for value in run["halves"][kind].values())
+            scores = run["scores"]["a half" if run["task"] == "multi" else "highest"]["head"]
+            assert run["halves"]["macro_f1"]["both"] == pytest.approx(scores["macro_f1"], abs=0.05)
+
+
+def test_a_second_run_repeats_nothing_and_missing_data_are_skipped(quick: tuple[Path, str], tmp_path: Path) -> None:
+    again = run("--quick", "--results", str(quick[0]))
+    assert again.returncode == 0 and again.stderr.count("done before") == 5
+    nothing = run("--folder", str(tmp_path), "--results", str(tmp_path / "out"))
+    assert nothing.returncode == 0 and "semeval2017-4a: not found" in nothing.stderr
+    assert "Traceback" not in nothing.stderr
+
+
+def test_every_model_is_one_that_its_recipe_allows_and_stands_beside_the_papers() -> None:
+    for variant in VARIANTS:
+        assert planned(RECIPES[variant.recipe], False, Settings(**variant.given))
+    names = {variant.name.partition(",")[0] for variant in VARIANTS}
+    assert names == set(ORDER) and {model for _, model in PAPER} == names and {data for data, _ in PAPER} == set(SETS)
