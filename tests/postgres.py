@@ -60,14 +60,18 @@ class Server:
     def frozen(self) -> Iterator[None]:
         """All of its processes stand still: connections stay, and nothing is said."""
         parent = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], check=True, capture_output=True, text=True)
-        processes = [parent, *map(int, listed.stdout.split())]
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
+        stopped = [parent]
+        os.kill(parent, signal.SIGSTOP)  # first of all: what ends from now on is not reaped, and keeps its number
         try:
+            listed = subprocess.run(
+                ["ps", "-o", "pid=", "--ppid", str(parent)], check=True, capture_output=True, text=True
+            )
+            for process in map(int, listed.stdout.split()):
+                os.kill(process, signal.SIGSTOP)
+                stopped.append(process)
             yield
         finally:
-            for process in processes:
+            for process in reversed(stopped):
                 os.kill(process, signal.SIGCONT)
 
     def place(self) -> str:
