@@ -15,7 +15,6 @@ are kept in models/ beside them. Nothing is chosen on test.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from typing import Any
 from experiments import cea_runs, cea_tables
 from experiments.cea_fits import METHODS, Bench, Plan
 from experiments.data import Missing, Part, read
-from experiments.paper import RESULTS, arguments, provenance
+from experiments.paper import PAGE, arguments, provenance
 from experiments.running import once, parts
 from experiments.shallow import shallow
 from likewise.encoding.names import DEFAULT
@@ -47,17 +46,7 @@ Run = tuple[str, str, Callable[[], dict[str, Any]]]
 
 def main() -> None:
     """Run what the command line asks for, and keep the page up to date."""
-    given = arguments("cea", __doc__)
-    if given.quick:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for so little work threads only wait for each other
-        if given.results == RESULTS / "cea":
-            given.results = Path(tempfile.mkdtemp(prefix="likewise-quick-"))
-    elif given.encoder != DEFAULT and given.results == RESULTS / "cea":
-        given.results = RESULTS / f"cea-{Path(given.encoder).name}"
-    unknown = sorted({*(given.only or ())} - {*PARTS})
-    if unknown:
-        raise SystemExit(f"--only: found {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
+    given = arguments("cea", __doc__, PARTS)
     found = False
     for part, name, job in _runs(given):
         if given.only and part not in given.only:
@@ -70,7 +59,7 @@ def main() -> None:
         found = True
     if found:
         cea_tables.write(given.results, provenance(given.folder))
-        print((given.results / cea_tables.PAGE).read_text(encoding="utf-8"))
+        print((given.results / PAGE).read_text(encoding="utf-8"))
         print(f"Written to {given.results}", file=sys.stderr)
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cea_fits import METHODS
-from experiments.paper import curves, mean_and_deviation, table
+from experiments.paper import PAGE, curves, mean_and_deviation, table
 
-PAGE = "README.md"
 Found = dict[str, Any]
 
 # The paper's own, with BERT-base: Tables 2, 3, 5 and 6, and section 4.2.

@@ -13,7 +13,6 @@ there. Encoders that several models train alike are trained once an invocation.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -28,8 +27,8 @@ from numpy.typing import NDArray
 
 from experiments import common_space_tables
 from experiments.data import Missing, Part, overlapping, read
-from experiments.paper import RESULTS, arguments, provenance
-from experiments.running import Quiet, once, parts
+from experiments.paper import arguments, keep_page
+from experiments.running import Quiet, parts
 from experiments.shallow import shallow
 from likewise.bundle import Layout, read_decision
 from likewise.decision.measures import count, jaccard
@@ -93,20 +92,7 @@ class Bench:
 
 def main() -> None:
     """Run what the command line asks for, and keep the page up to date."""
-    given = arguments("common_space", __doc__)
-    if unknown := sorted({*(given.only or ())} - {*MODELS}):
-        raise SystemExit(f"--only: found {', '.join(unknown)}, expected some of {', '.join(MODELS)}")
-    if given.quick:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        if given.results == RESULTS / "common_space":
-            given.results = Path(tempfile.mkdtemp(prefix="likewise-quick-"))
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, job in _runs(given, Path(scratch)):
-            once(given.results / f"{name}.json", job)
-            common_space_tables.write(given.results, provenance(given.folder))
-    page = given.results / common_space_tables.PAGE
-    if page.exists():
-        print(page.read_text(encoding="utf-8"))
+    keep_page(arguments("common_space", __doc__, MODELS), _runs, common_space_tables.write)
 
 
 def _runs(given: Any, scratch: Path) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.paper import mean_and_deviation, table
+from experiments.paper import PAGE, mean_and_deviation, table
 
-PAGE = "README.md"
 Found = dict[str, Any]
 MEASURES = {"jaccard": "accuracy (Jaccard)", "micro_f1": "micro-F1", "macro_f1": "macro-F1"}
 VOICES = {"head": "classifier", "neighbours": "neighbours", "blend": "blend"}

@@ -13,7 +13,6 @@ in the folder LIKEWISE_EXPERIMENT_WORK, or a temporary one, and are used again; 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,7 +22,7 @@ from typing import Any
 from experiments import knn_ec_tables
 from experiments.data import Part
 from experiments.knn_ec_store import Asked, Run, Store, mean_cosine, search_times, work_folder
-from experiments.paper import RESULTS, arguments, maps, provenance
+from experiments.paper import arguments, maps, provenance
 from experiments.running import once, parts
 from likewise.decision.splitting import hold_out
 from likewise.decision.tuning import Tuned
@@ -48,11 +47,7 @@ Found = dict[str, Any]
 
 def main() -> None:
     """Run what the command line asks for, and write the page."""
-    given = arguments("knn_ec", __doc__)
-    if unknown := set(given.only or ()) - PARTS.keys():
-        raise SystemExit(f"--only: found {', '.join(sorted(unknown))}, expected some of {', '.join(PARTS)}")
-    if given.quick and given.results == RESULTS / "knn_ec":
-        given.results = Path(tempfile.mkdtemp(prefix="likewise-quick-"))
+    given = arguments("knn_ec", __doc__, PARTS)
     with work_folder(given.quick) as work:
         _run_all(given, work)
     if any(given.results.glob("*.json")):

@@ -13,7 +13,6 @@ where that is there.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ from numpy.typing import NDArray
 
 from experiments import multilabel_knn_tables
 from experiments.data import Part
-from experiments.paper import RESULTS, arguments, provenance
-from experiments.running import Quiet, once, parts
+from experiments.paper import arguments, keep_page
+from experiments.running import Quiet, parts
 from experiments.shallow import shallow
 from likewise import Model
 from likewise.bundle import Layout, read_decision
@@ -87,20 +86,7 @@ class Bench:
 
 def main() -> None:
     """Run what the command line asks for, and keep the page up to date."""
-    given = arguments("multilabel_knn", __doc__)
-    if unknown := sorted({*(given.only or ())} - {*NETWORKS}):
-        raise SystemExit(f"--only: found {', '.join(unknown)}, expected some of {', '.join(NETWORKS)}")
-    if given.quick:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        if given.results == RESULTS / "multilabel_knn":
-            given.results = Path(tempfile.mkdtemp(prefix="likewise-quick-"))
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, job in _runs(given, Path(scratch)):
-            once(given.results / f"{name}.json", job)
-            multilabel_knn_tables.write(given.results, provenance(given.folder))
-    page = given.results / multilabel_knn_tables.PAGE
-    if page.exists():
-        print(page.read_text(encoding="utf-8"))
+    keep_page(arguments("multilabel_knn", __doc__, NETWORKS), _runs, multilabel_knn_tables.write)
 
 
 def _runs(given: Any, scratch: Path) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.paper import curves, mean_and_deviation, table
+from experiments.paper import PAGE, curves, mean_and_deviation, table
 
-PAGE = "README.md"
 Found = dict[str, Any]
 BASE, CONTRAST, WITHOUT_BETA = "without contrast", "with contrast", "without beta"
 

@@ -13,30 +13,65 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.running import commit
+from experiments.running import commit, once
+from likewise.encoding.names import DEFAULT
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = "README.md"
 
 
-def arguments(paper: str, description: str | None) -> argparse.Namespace:
-    """What was asked; with `quick` the results go to a temporary folder unless one is named."""
+def arguments(paper: str, description: str | None, only: Collection[str]) -> argparse.Namespace:
+    """What was asked; `only` are the parts that can be named.
+
+    Unless a folder is named, results of another encoder than the default go to one of their own, and those of a quick
+    run to a temporary one.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = os.environ.get("LIKEWISE_EXPERIMENT_DATA")
     parser.add_argument("--data", action="append", metavar="NAME", help="a data set; may be given again")
     parser.add_argument("--folder", type=Path, default=Path(folder) if folder else None, help="where the data sets are")
     parser.add_argument("--seeds", type=int, default=1, help="how many runs, with seeds 0, 1, ...")
-    parser.add_argument("--encoder", default="all-MiniLM-L6-v2", help="a folder, or a name")
+    parser.add_argument("--encoder", default=DEFAULT, help="a folder, or a name")
     parser.add_argument("--results", type=Path, default=RESULTS / paper)
     parser.add_argument("--only", action="append", metavar="PART", help="a table or a plot; may be given again")
     parser.add_argument("--quick", action="store_true", help="the bundled sample data, trained for a moment")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if unknown := sorted({*(given.only or ())} - {*only}):
+        raise SystemExit(f"--only: found {', '.join(unknown)}, expected some of {', '.join(only)}")
+    usual = given.results == RESULTS / paper
+    if given.quick:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for so little work threads only wait for each other
+        given.results = Path(tempfile.mkdtemp(prefix="likewise-quick-")) if usual else given.results
+    elif usual and given.encoder != DEFAULT:
+        given.results = RESULTS / f"{paper}-{Path(given.encoder).name}"
+    return given
+
+
+def keep_page(
+    given: argparse.Namespace,
+    runs: Callable[[argparse.Namespace, Path], Iterable[tuple[str, Callable[[], dict[str, Any]]]]],
+    write: Callable[[Path, str], None],
+) -> None:
+    """Do the runs that were not done before, and make the page of results anew after each; print it at the end.
+
+    `runs` yields names and jobs, given what was asked and a folder for what they share meanwhile.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, job in runs(given, Path(scratch)):
+            once(given.results / f"{name}.json", job)
+            write(given.results, provenance(given.folder))
+    page = given.results / PAGE
+    if page.exists():
+        print(page.read_text(encoding="utf-8"))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -15,9 +15,7 @@ Epochs are chosen on dev rows, nothing on test.
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,8 +26,8 @@ import numpy as np
 
 from experiments import retrofit_tables
 from experiments.data import Missing, Part, read
-from experiments.paper import RESULTS, arguments, provenance
-from experiments.running import Quiet, once
+from experiments.paper import arguments, keep_page
+from experiments.running import Quiet
 from experiments.shallow import shallow
 from likewise.decision.splitting import hold_out
 from likewise.encoding.names import DEFAULT, resolve
@@ -125,20 +123,7 @@ class Bench:
 
 def main() -> None:
     """Run what the command line asks for, and keep the page up to date."""
-    given = arguments("retrofit", __doc__)
-    if unknown := sorted({*(given.only or ())} - {*PARTS}):
-        raise SystemExit(f"--only: found {', '.join(unknown)}, expected some of {', '.join(PARTS)}")
-    if given.quick:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        if given.results == RESULTS / "retrofit":
-            given.results = Path(tempfile.mkdtemp(prefix="likewise-quick-"))
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, job in _runs(given, Path(scratch)):
-            once(given.results / f"{name}.json", job)
-            retrofit_tables.write(given.results, provenance(given.folder))
-    page = given.results / retrofit_tables.PAGE
-    if page.exists():
-        print(page.read_text(encoding="utf-8"))
+    keep_page(arguments("retrofit", __doc__, PARTS), _runs, retrofit_tables.write)
 
 
 def _runs(given: Any, scratch: Path) -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.paper import curves, mean_and_deviation, table
+from experiments.paper import PAGE, curves, mean_and_deviation, table
 
-PAGE = "README.md"
 Found = dict[str, Any]
 MEASURES = {"ami": "AMI", "ari": "ARI", "fms": "FMS", "mrr": "MRR", "p_at_1": "P@1", "map_at_r": "MAP@R"}
 

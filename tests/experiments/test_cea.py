@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,27 +16,16 @@ from experiments.data import Part
 from likewise.bundle import Layout, read_decision
 from likewise.fitting import fit
 from likewise.settings import Settings
+from quick_runs import quick_run, run
 from rows import ROWS
 
-ROOT = Path(__file__).parents[2]
-QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # more threads than cores would wait for each other
 TITLES = ("Table 2", "Table 3", "Table 4", "Table 5", "Table 6", "Algorithm 1", "Figure 3", "Sub-classes", "Figure 6",
           "Figures 1 and 4")  # fmt: skip
 
 
-def run(*given: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.cea", *given],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **QUIET, **environment},
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("cea")
-    done = run("--quick", "--results", str(folder))
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    return quick_run("cea", tmp_path_factory.mktemp("cea"))
 
 
 def read(quick: tuple[Path, str], name: str) -> dict:
@@ -99,13 +85,15 @@ def test_the_k_of_the_curve_is_the_one_that_the_model_votes_with(quick: tuple[Pa
 
 def test_no_run_is_repeated(quick: tuple[Path, str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in quick[0].glob("*.json")}
-    done = run("--quick", "--results", str(quick[0]), "--only", "table2")
+    done = run("cea", "--quick", "--results", str(quick[0]), "--only", "table2")
     assert done.returncode == 0 and "done before" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in quick[0].glob("*.json")} == before
 
 
 def test_missing_data_are_skipped_with_a_word(tmp_path: Path) -> None:
-    done = run("--data", "trec-6", "--data", "agnews", "--folder", str(tmp_path), "--results", str(tmp_path / "out"))
+    done = run(
+        "cea", "--data", "trec-6", "--data", "agnews", "--folder", str(tmp_path), "--results", str(tmp_path / "out")
+    )
     assert done.returncode == 0
     assert done.stderr.count("; skipped") == 2 and "trec-6: not found" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,25 +12,12 @@ from experiments.common_space_tables import ORDER, PAPER
 from likewise.planning import planned
 from likewise.recipes import RECIPES
 from likewise.settings import Settings
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*given: str) -> subprocess.CompletedProcess[str]:
-    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.common_space", *given],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **quiet},
-    )  # fmt: skip
+from quick_runs import quick_run, run
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("common")
-    done = run("--quick", "--results", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    return folder, done.stdout
+    return quick_run("common_space", tmp_path_factory.mktemp("common_space"))
 
 
 def test_every_table_is_printed_and_on_the_page(quick: tuple[Path, str]) -> None:
@@ -58,9 +42,9 @@ def test_the_halves_of_the_common_space_are_told_apart(quick: tuple[Path, str]) 
 
 
 def test_a_second_run_repeats_nothing_and_missing_data_are_skipped(quick: tuple[Path, str], tmp_path: Path) -> None:
-    again = run("--quick", "--results", str(quick[0]))
+    again = run("common_space", "--quick", "--results", str(quick[0]))
     assert again.returncode == 0 and again.stderr.count("done before") == 5
-    nothing = run("--folder", str(tmp_path), "--results", str(tmp_path / "out"))
+    nothing = run("common_space", "--folder", str(tmp_path), "--results", str(tmp_path / "out"))
     assert nothing.returncode == 0 and "semeval2017-4a: not found" in nothing.stderr
     assert "Traceback" not in nothing.stderr
 

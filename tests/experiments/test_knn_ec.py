@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,28 +17,15 @@ from likewise import Model
 from likewise.bundle import Layout
 from likewise.encoding.runtime import Encoder
 from likewise.recipes import KNN_EC
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str, work: Path) -> subprocess.CompletedProcess[str]:
-    """The experiment, as a user runs it."""
-    # One thread: several would wait for one another where other tests run beside this one.
-    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    environment = {**os.environ, **quiet, "LIKEWISE_EXPERIMENT_WORK": str(work)}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.knn_ec", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment,
-    )  # fmt: skip
+from quick_runs import quick_run, run
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A quick run: the folder that holds `work` and `results`, and what it printed."""
     folder = tmp_path_factory.mktemp("knn_ec")
-    made = run("--quick", "--results", str(folder / "results"), work=folder / "work")
-    assert made.returncode == 0, made.stderr
-    return folder, made.stdout
+    work = {"LIKEWISE_EXPERIMENT_WORK": str(folder / "work")}
+    return folder, quick_run("knn_ec", folder / "results", **work)[1]
 
 
 def found(done: tuple[Path, str], values: str, part: str) -> Any:
@@ -139,16 +123,31 @@ def test_lambda_zero_is_the_model_and_one_the_neighbours(done: tuple[Path, str])
 
 
 def test_a_second_run_repeats_nothing(done: tuple[Path, str]) -> None:
-    again = run("--quick", "--results", str(done[0] / "results"), "--only", "table3", work=done[0] / "work")
+    again = run(
+        "knn_ec",
+        "--quick",
+        "--results",
+        str(done[0] / "results"),
+        "--only",
+        "table3",
+        LIKEWISE_EXPERIMENT_WORK=str(done[0] / "work"),
+    )
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("done before") == 2
 
 
 def test_a_missing_data_set_and_an_unknown_part_are_told(tmp_path: Path) -> None:
-    made = run("--folder", str(tmp_path), "--results", str(tmp_path / "results"), work=tmp_path)
+    made = run(
+        "knn_ec",
+        "--folder",
+        str(tmp_path),
+        "--results",
+        str(tmp_path / "results"),
+        LIKEWISE_EXPERIMENT_WORK=str(tmp_path),
+    )
     assert made.returncode == 0
     assert made.stderr.count("skipped") == 2
     assert not list(tmp_path.rglob("*.json"))
-    wrong = run("--quick", "--only", "table9", work=tmp_path)
+    wrong = run("knn_ec", "--quick", "--only", "table9", LIKEWISE_EXPERIMENT_WORK=str(tmp_path))
     assert wrong.returncode == 1
     assert "table9" in wrong.stderr

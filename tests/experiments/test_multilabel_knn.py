@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from experiments import multilabel_knn_tables
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*given: str) -> subprocess.CompletedProcess[str]:
-    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.multilabel_knn", *given],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **quiet},
-    )  # fmt: skip
+from quick_runs import quick_run, run
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("multilabel")
-    done = run("--quick", "--results", str(folder))
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
-    return folder, done.stdout
+    return quick_run("multilabel_knn", tmp_path_factory.mktemp("multilabel_knn"))
 
 
 def test_every_table_is_printed_and_on_the_page(quick: tuple[Path, str]) -> None:
@@ -55,7 +39,7 @@ def test_sweeps_and_voices_agree(quick: tuple[Path, str]) -> None:
 
 
 def test_a_second_run_repeats_nothing(quick: tuple[Path, str]) -> None:
-    again = run("--quick", "--results", str(quick[0]))
+    again = run("multilabel_knn", "--quick", "--results", str(quick[0]))
     assert again.returncode == 0 and again.stderr.count("done before") == 6
 
 

@@ -1,0 +1,27 @@
+"""An experiment of a paper, run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(paper: str, *given: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m experiments.PAPER`, without a network, in one thread: several would wait for one another."""
+    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{paper}", *given],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **quiet, **environment},
+    )  # fmt: skip
+
+
+def quick_run(paper: str, folder: Path, **environment: str) -> tuple[Path, str]:
+    """A quick run with its results in `folder`: that, and what it printed. It fails, or warns, no more than it should."""
+    done = run(paper, "--quick", "--results", str(folder), **environment)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return folder, done.stdout
