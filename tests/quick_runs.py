@@ -20,7 +20,7 @@ def run(paper: str, *given: str, **environment: str) -> subprocess.CompletedProc
 
 
 def quick_run(paper: str, folder: Path, **environment: str) -> tuple[Path, str]:
-    """A quick run with its results in `folder`: that, and what it printed. It fails, or warns, no more than it should."""
+    """A quick run with its results in `folder`: that, and what it printed. It neither fails nor warns."""
     done = run(paper, "--quick", "--results", str(folder), **environment)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr

@@ -32,13 +32,13 @@ def test_every_table_is_printed_and_on_the_page(quick: tuple[Path, str]) -> None
 def test_the_halves_of_the_common_space_are_told_apart(quick: tuple[Path, str]) -> None:
     found = [json.loads(path.read_text()) for path in quick[0].glob("*.json")]
     assert len(found) == 5
-    for run in found:
-        assert bool(run["halves"]) == run["recipe"].startswith("common-space")
-        assert (run["task"] == "multi") == ("several" in run["data"]) == (run["copies"] > 0)
-        if run["halves"]:
-            assert all(value > 0 for kind in ("norm", "spread") for value in run["halves"][kind].values())
-            scores = run["scores"]["a half" if run["task"] == "multi" else "highest"]["head"]
-            assert run["halves"]["macro_f1"]["both"] == pytest.approx(scores["macro_f1"], abs=0.05)
+    for one in found:
+        assert bool(one["halves"]) == one["recipe"].startswith("common-space")
+        assert (one["task"] == "multi") == ("several" in one["data"]) == (one["copies"] > 0)
+        if one["halves"]:
+            assert all(value > 0 for kind in ("norm", "spread") for value in one["halves"][kind].values())
+            scores = one["scores"]["a half" if one["task"] == "multi" else "highest"]["head"]
+            assert one["halves"]["macro_f1"]["both"] == pytest.approx(scores["macro_f1"], abs=0.05)
 
 
 def test_a_second_run_repeats_nothing_and_missing_data_are_skipped(quick: tuple[Path, str], tmp_path: Path) -> None:

@@ -20,12 +20,16 @@ from likewise.recipes import KNN_EC
 from quick_runs import quick_run, run
 
 
+def at(work: Path) -> dict[str, str]:
+    """Where models are kept for the experiment's later parts."""
+    return {"LIKEWISE_EXPERIMENT_WORK": str(work)}
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A quick run: the folder that holds `work` and `results`, and what it printed."""
     folder = tmp_path_factory.mktemp("knn_ec")
-    work = {"LIKEWISE_EXPERIMENT_WORK": str(folder / "work")}
-    return folder, quick_run("knn_ec", folder / "results", **work)[1]
+    return folder, quick_run("knn_ec", folder / "results", **at(folder / "work"))[1]
 
 
 def found(done: tuple[Path, str], values: str, part: str) -> Any:
@@ -130,7 +134,7 @@ def test_a_second_run_repeats_nothing(done: tuple[Path, str]) -> None:
         str(done[0] / "results"),
         "--only",
         "table3",
-        LIKEWISE_EXPERIMENT_WORK=str(done[0] / "work"),
+        **at(done[0] / "work"),
     )
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("done before") == 2
@@ -143,11 +147,11 @@ def test_a_missing_data_set_and_an_unknown_part_are_told(tmp_path: Path) -> None
         str(tmp_path),
         "--results",
         str(tmp_path / "results"),
-        LIKEWISE_EXPERIMENT_WORK=str(tmp_path),
+        **at(tmp_path),
     )
     assert made.returncode == 0
     assert made.stderr.count("skipped") == 2
     assert not list(tmp_path.rglob("*.json"))
-    wrong = run("knn_ec", "--quick", "--only", "table9", LIKEWISE_EXPERIMENT_WORK=str(tmp_path))
+    wrong = run("knn_ec", "--quick", "--only", "table9", **at(tmp_path))
     assert wrong.returncode == 1
     assert "table9" in wrong.stderr
