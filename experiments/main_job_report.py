@@ -89,9 +89,10 @@ def _missing(by_kind: dict[str, list[dict[str, Any]]]) -> str:
 def _older(by_kind: dict[str, list[dict[str, Any]]]) -> str:
     """Which results are of the recipe before its last change; those name no commit. Few examples: it is the same."""
     lines = []
-    for kind in ("scores", "hidden"):
-        names = [name for name, rows in _by_data(by_kind[kind]).items() if any("commit" not in row for row in rows)]
-        lines += [f"{kind}: {', '.join(names)}"] if names else []
+    for kind, told_apart in (("scores", "seed"), ("hidden", "hidden")):
+        for name, rows in _by_data(by_kind[kind]).items():
+            if older := [str(row[told_apart]) for row in rows if "commit" not in row]:
+                lines.append(f"{kind}, {name} ({', '.join(older)})")
     return (
         f"By the recipe as it was before its classifier started from the closed-form head: {'; '.join(lines)}.\n"
         if lines
