@@ -177,7 +177,7 @@ def _hidden(rows: list[dict[str, Any]], scores: list[dict[str, Any]]) -> str:
             )  # fmt: skip
         mean = float(np.mean([run["after"]["blend"][measure] for run in runs]))
         against = (
-            f"; the full fit (seed 0) has {full[0]:.3f}, a difference of {mean - full[0]:+.3f} "
+            f"; the full fit (seed 0) has {full[0]:.3f}, a difference of {mean - full[0]:+.4f} "
             f"(goal: not lower by more than {LOWER_AT_MOST[name]})"
             if full and name in LOWER_AT_MOST
             else ""
