@@ -117,59 +117,63 @@ def _plain_network(model: SentenceTransformer, normalise: bool, limit: int) -> n
     return _Two(encoders, closing, normalise)
 
 
-class _Two(nn.Module):
-    """Token ids to what layers make of two encoders' embeddings, with plain arguments."""
+class _Plain(nn.Module):
+    """A network with plain arguments, token ids and attention mask, as a graph takes them."""
 
-    def __init__(self, encoders: list[nn.Module], closing: list[nn.Module], normalise: bool) -> None:
+    def __init__(self, normalise: bool) -> None:
         super().__init__()
-        self.encoders, self.closing = nn.ModuleList(encoders), nn.ModuleList(closing)
         self.normalise = normalise
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        outputs = (encoder(input_ids, attention_mask) for encoder in self.encoders)
-        found = torch.cat([one[0] if isinstance(one, tuple) else one for one in outputs], dim=1)
-        features = {"sentence_embedding": found}
-        for module in self.closing:
-            features = module(features)
-        return self.normalised(features["sentence_embedding"])
 
     def normalised(self, embedding: Tensor) -> Tensor:
         """Embeddings of unit length where the graph normalises, as they are otherwise."""
         return nn.functional.normalize(embedding, p=2.0, dim=-1) if self.normalise else embedding
 
 
-class _Words(nn.Module):
+class _Two(_Plain):
+    """Token ids to what layers make of two encoders' embeddings, with plain arguments."""
+
+    def __init__(self, encoders: list[nn.Module], closing: list[nn.Module], normalise: bool) -> None:
+        super().__init__(normalise)
+        self.encoders, self.closing = nn.ModuleList(encoders), nn.ModuleList(closing)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        found = torch.cat([encoder(input_ids, attention_mask) for encoder in self.encoders], dim=1)
+        features = {"sentence_embedding": found}
+        for module in self.closing:
+            features = module(features)
+        return self.normalised(features["sentence_embedding"])
+
+
+class _Words(_Plain):
     """A network over words with plain arguments; a copy, on the CPU in float32."""
 
     def __init__(self, network: WordNetwork, normalise: bool, limit: int, logits: bool) -> None:
-        super().__init__()
+        super().__init__(normalise)
         self.network = copy.deepcopy(network).cpu().float()
         self.network.max_seq_length = limit
-        self.normalise, self.logits = normalise, logits
+        self.logits = logits
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings, and logits where asked for."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Embeddings, and logits beside them where asked for."""
         found = self.network({"input_ids": input_ids, "attention_mask": attention_mask})
-        embedding = found["sentence_embedding"]
-        if self.normalise:
-            embedding = nn.functional.normalize(embedding, p=2.0, dim=-1)
-        return (embedding, found["logits"]) if self.logits else (embedding,)
+        embedding = self.normalised(found["sentence_embedding"])
+        return (embedding, found["logits"]) if self.logits else embedding
 
     def read(self, texts: list[str]) -> list[NDArray[np.float32]]:
         """What torch makes of texts."""
         with torch.no_grad():
-            return [part.numpy() for part in self(**self.network.preprocess(texts))]
+            found = self(**self.network.preprocess(texts))
+            return [part.numpy() for part in (found if self.logits else (found,))]
 
 
-class _Network(nn.Module):
+class _Network(_Plain):
     """Token ids to embeddings, as one module with plain arguments."""
 
     def __init__(self, model: SentenceTransformer, normalise: bool) -> None:
-        super().__init__()
+        super().__init__(normalise)
         self.reader, self.pooling, *closing = _checked(model)
         self.transformer = cast(nn.Module, self.reader.model)
         self.closing = nn.ModuleList(closing)
-        self.normalise = normalise
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         output = self.transformer(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
@@ -178,10 +182,6 @@ class _Network(nn.Module):
         for module in self.closing:
             features = module(features)
         return self.normalised(features["sentence_embedding"])
-
-    def normalised(self, embedding: Tensor) -> Tensor:
-        """Embeddings of unit length where the graph normalises, as they are otherwise."""
-        return nn.functional.normalize(embedding, p=2.0, dim=-1) if self.normalise else embedding
 
     @property
     def dimension(self) -> int:
