@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -139,7 +140,7 @@ class Trainable:
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
         """Embeddings of shape (texts, d), in float32, by torch."""
-        with quiet():
+        with quiet(), _where_it_is_fast(self._model):
             found = self._model.encode(
                 list(texts), batch_size=BATCH, normalize_embeddings=self._normalise, show_progress_bar=False
             )
@@ -149,7 +150,7 @@ class Trainable:
         """The network's own logits, float32 (texts, labels), where they are the classifier; None otherwise."""
         if not self._own:
             return None
-        with quiet():
+        with quiet(), _where_it_is_fast(self._model):
             return np.asarray(encoded(self._model, list(texts), "logits").cpu().numpy(), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
@@ -165,6 +166,18 @@ class Trainable:
         export_onnx(
             self._model, folder / "onnx", normalise=self._normalise, max_tokens=self._max_tokens, logits=self._own
         )
+
+
+@contextmanager
+def _where_it_is_fast(model: SentenceTransformer) -> Iterator[None]:
+    """On the GPU, if there is one, inside this block; where it was afterwards."""
+    device = model.device
+    if torch.cuda.is_available():
+        model.to("cuda")
+    try:
+        yield
+    finally:
+        model.to(device)
 
 
 def _layer(width: int, out: int, seed: int) -> Dense:
