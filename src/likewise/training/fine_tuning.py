@@ -262,7 +262,7 @@ def _arguments(
 
     Nothing is logged, evaluated or saved but what `Watch` asks for.
     """
-    on_gpu = torch.cuda.is_available()
+    on_gpu = torch.cuda.is_available() and not schedule.frozen  # a classifier alone is the work of moments
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
@@ -274,7 +274,7 @@ def _arguments(
         weight_decay=schedule.weight_decay,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
-        bf16=native_bfloat16() and not schedule.layers,  # so few numbers are not worth their digits
+        bf16=native_bfloat16() and not schedule.stands_still,  # so few numbers are not worth their digits
         use_cpu=not on_gpu,
         seed=seed,
         batch_sampler=sampler,
