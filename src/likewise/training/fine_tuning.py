@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -23,6 +24,7 @@ from likewise.errors import DataError, LabelError, SettingError
 from likewise.progress import Progress
 from likewise.training.balanced_sampling import PerClassBatchSampler, StratifiedBatchSampler
 from likewise.training.checkpoints import Checkpoints, digest, put_weights, step_of, weights_of
+from likewise.training.cpu_modules import cpu_modules
 from likewise.training.determinism import contained, native_bfloat16
 from likewise.training.losses.joint import Joint
 from likewise.training.objectives import STARTING, Beside, Layer, classification_of, objective
@@ -118,19 +120,20 @@ def fine_tune(
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
         try:
-            history = _train(
-                model,
-                loss,
-                _joined(train, task, beside),
-                dev,
-                task,
-                schedule,
-                seed,
-                checkpoints,
-                checkpoint_seconds,
-                stop_after,
-                progress,
-            )
+            with nullcontext() if torch.cuda.is_available() else cpu_modules(loss):
+                history = _train(
+                    model,
+                    loss,
+                    _joined(train, task, beside),
+                    dev,
+                    task,
+                    schedule,
+                    seed,
+                    checkpoints,
+                    checkpoint_seconds,
+                    stop_after,
+                    progress,
+                )
         except SettingError:  # diverged: going on from a checkpoint would end the same
             checkpoints.remove()
             raise
