@@ -81,7 +81,7 @@ they are chosen at all. Test chooses nothing. CEA is trained in its in-batch for
 is scored the dev rows join the index. "Apart": without the test rows whose text also stands in train, which flatter
 neighbours. "Vote" is the paper's majority vote, "head" the closed-form head that every model has beside it. Results of
 one seed say little about differences of a percent: 5 of 500 test rows. Training seconds are the number of epochs times
-the median epoch, since other work slowed or paused the runs; so wall times are rough.
+the median epoch, since other work slowed or paused the runs; so wall times are rough. Those on a GPU are marked.
 """
 
 
@@ -108,7 +108,7 @@ def _methods(data: str, runs: list[Found]) -> str:
         for run in runs:
             if run["method"] == method and run["seed"] == 0:
                 choice.append(
-                    [method, _rate(run), run["dev"], run["k"] if method == "cea" else "", run["train_seconds"]]
+                    [method, _rate(run), run["dev"], run["k"] if method == "cea" else "", _seconds(run)]
                 )
     header = ["method", "paper, BERT-base", "paper's rates", "apart", "chosen rates", "apart", "which", "seeds"]
     dev = table(["method", "rate", "dev accuracy", "k", "training, s"], choice)
@@ -138,6 +138,10 @@ def _best(runs: list[Found], method: str) -> list[Found]:
 def _rate(run: Found) -> str:
     said = "-" if run["rate"] is None else f"{run['rate']:g}"
     return f"{said}, from CEA at {run['start'] or 2e-5:g}" if run["method"].startswith("cea-") else said
+
+
+def _seconds(run: Found) -> str:
+    return f"{run['train_seconds']:.0f}" + (" (GPU)" if "NVIDIA" in run["machine"] else "")
 
 
 def _table5(found: dict[str, Found], folder: Path) -> str:
@@ -215,7 +219,7 @@ def _objective(data: str, runs: list[Found]) -> str:
     rows = []
     for run in sorted(runs, key=lambda run: (list(said).index(run["objective"]), run["epochs"])):
         vote, head = run["test"]["neighbours"], run["test"]["head"]
-        cost = (f"{run['texts_encoded']:,}", f"{run['train_seconds']:.0f}", f"{run['fit_cpu_seconds']:.0f}")
+        cost = (f"{run['texts_encoded']:,}", _seconds(run), f"{run['fit_cpu_seconds']:.0f}")
         scores = (vote["accuracy"], vote["apart"], head["accuracy"], run["dev"], run["k"])
         rows.append([said[run["objective"]], run["epochs"], *scores, *cost])
     header = [
