@@ -207,6 +207,26 @@ def test_keys_have_far_fewer_dimensions_than_there_are_rows(n: int) -> None:
     assert asked == [200, *(dimensions for dimensions in (8, 16, 32, 64, 128) if dimensions <= n / 2)]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_head_tuned_on_few_rows_gets_better_with_what_is_taught(seed: int) -> None:
+    """Few rows span few directions; a head that saw only these would hardly learn from the others."""
+    world = World("single", noise=12, labels=6, dimension=48, seed=seed)
+    fold = world.fold(30, 120)
+    tuned = tune([fold], "single", "accuracy", nearest)
+    assert tuned.head.dimensions is None
+    more, labels = world.rows(1500)
+    queries, truth = world.rows(400)
+    whitening = fit_whitening(fold.embeddings)
+
+    def right(embeddings: np.ndarray, label_sets: list[tuple[str, ...]]) -> float:
+        later = Fold(embeddings, label_sets, queries, truth)
+        return scores([later], whitening, tuned, "single", "accuracy", nearest)["head"]
+
+    before = right(fold.embeddings, list(fold.label_sets))
+    after = right(np.concatenate([fold.embeddings, more]), [*fold.label_sets, *labels])
+    assert after > before + 0.2
+
+
 @pytest.mark.parametrize("task", ["single", "multi"])
 def test_settings_that_cannot_be_told_apart_are_the_usual_ones(task: Task) -> None:
     told = tune([World(task, noise=0.01).fold()], task, "macro_f1", nearest)

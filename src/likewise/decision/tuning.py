@@ -51,9 +51,11 @@ the distance that neighbours usually have. A majority vote would drown a correct
 USUAL_LAMBDA = 0.3
 USUAL_SHRINKAGE = 0.3
 ROWS_A_DIMENSION = 2
-"""Whitening to n dimensions takes at least this many rows for each: with about as many dimensions as rows all keys lie
-equally far apart, and how the next whitening will order them cannot be foreseen."""
-TEMPERATURES = tuple(np.geomspace(0.25, 512.0, 45))
+"""Whitening to n dimensions takes at least this many rows for each, for keys and head alike. With about as many
+dimensions as rows all keys lie equally far apart, and how the next whitening will order them cannot be foreseen; and
+what is taught later lies outside the few directions that the rows span, so that a head which sees only these gets worse
+with every example."""
+TEMPERATURES = tuple(np.geomspace(0.25, 2.0**17, 77))
 ABSENT = -np.inf  # the logit of a label that a fold has no example of
 FLOOR = 1e-6  # a probability below this counts as this in a likelihood
 
@@ -294,8 +296,9 @@ def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
         return
     statistics = [Statistics.of(fold.embeddings, fold.label_sets) for fold in problem.folds]
     widest = min(whitening.dimension for whitening in whitenings)
-    places = sorted({None if n is None else min(n, widest) for n in HEAD_DIMENSIONS}, key=lambda n: n or 0)
-    for place in places:
+    places = {None if n is None else min(n, widest) for n in HEAD_DIMENSIONS}
+    rows = min(len(fold.embeddings) for fold in problem.folds)
+    for place in sorted((n for n in places if n is None or n * ROWS_A_DIMENSION <= rows), key=lambda n: n or 0):
         for shrinkage in SHRINKAGES:
             for prior in PRIORS if problem.task == "single" else PRIORS[-1:]:
                 yield _calibrated(problem, statistics, whitenings, HeadSettings(place, shrinkage, prior))
