@@ -285,8 +285,10 @@ def test_a_change_after_the_revision_that_was_seen_is_refused(model: Model) -> N
 
 
 def test_a_search_a_page_at_a_time(model: Model) -> None:
-    ids = [example.id for example in model.examples(contains=["late", "PARCEL"])]
-    assert ids == [e.id for e in model.examples() if "late" in e.text and "parcel" in e.text] != []
+    model.teach("a bird that is sick", "delivery")
+    found = model.examples(contains=["SICK", "bird"])
+    assert [example.text for example in found] == ["a bird that is sick"]
+    assert model.examples(contains=["sick", "parcel"]) == []
     pages, after = [], 0
     while page := model.examples(label="delivery", after_id=after, limit=7):
         pages.append(page)
@@ -297,9 +299,9 @@ def test_a_search_a_page_at_a_time(model: Model) -> None:
     model.teach(["a sick bird", "a blue tree"], ["health", "health"])
     model.forget(1)
     changes = model.history()
-    assert model.history(1) + model.history(1, before=3) + model.history(before=2) == changes
+    assert model.history(1) + model.history(1, before=4) + model.history(before=3) == changes
     with model.as_of(1) as past:
-        assert past.size == model.size - 1
+        assert past.size == model.size - 2
         assert past.history(before=3) == changes[-1:]
 
 
