@@ -159,6 +159,19 @@ class Model:
             raise UsageError(f"neighbours: found {cite}, expected 0 or more")
         return list(self._answering.predictions(check_texts(texts, self.settings.max_text), cite))
 
+    def measured(self, texts: Sequence[str], from_end: bool = False) -> list[tuple[int, str]]:
+        """How many tokens each text has, special ones included, and the text; `classify` reads `max_tokens`.
+
+        With `from_end`, one that is too long comes back without its beginning, so that its end is what is read.
+        DataError for a text that is none.
+        """
+        return self._answering.encoder.measured(check_texts(texts, self.settings.max_text), from_end)
+
+    @property
+    def max_tokens(self) -> int:
+        """As many tokens of a text are read, special ones included."""
+        return self._answering.encoder.max_tokens
+
     def evaluate(
         self, texts: Sequence[str], labels: Sequence[Labels], progress: Callable[[int, int], None] | None = None
     ) -> Evaluation:
