@@ -311,7 +311,7 @@ def test_an_error_says_by_its_kind_what_is_missing(model: Model) -> None:
         (LabelUnknown, lambda: model.merge_labels(["health"], "invoice")),
         (LabelTaken, lambda: model.rename_label("delivery", "invoice")),
         (RevisionError, lambda: model.revert(99)),
-        (RevisionError, lambda: model.as_of("yesterday")),
+        (RevisionError, lambda: model.as_of(99)),
     ):
         with pytest.raises(kind):
             change()

@@ -8,7 +8,7 @@
     │   │   └── LabelTaken         it is there already
     │   ├── ExampleError           no such example, or it was forgotten
     │   │   └── ExampleChanged     it was changed after the revision that the caller has seen
-    │   ├── RevisionError          no such revision, or a time that cannot be read
+    │   ├── RevisionError          there is no such revision
     │   ├── SettingError           unknown or ill-typed setting, recipe or option
     │   └── EncoderError           an encoder cannot be found, read or trusted
     ├── ModelError                 a model directory cannot be used
@@ -65,7 +65,7 @@ class ExampleChanged(ExampleError):
 
 
 class RevisionError(UsageError):
-    """There is no such revision, or a time cannot be read."""
+    """There is no such revision."""
 
 
 class SettingError(UsageError):

@@ -302,14 +302,15 @@ class Model:
         """The model as it stood at a revision or a time (ISO 8601; without offset it is UTC), for reading only.
 
         It answers from the examples as they stood then, with the present encoder, whitening and tuned values. Close
-        it when done with it. RevisionError for a revision that is none, or a time that cannot be read.
+        it when done with it. RevisionError for a revision that is none, UsageError for a time that
+        cannot be read.
         """
         return Model(self._layout.root, self.settings, past=Past(self, self._revision_of(when)))
 
     def revert(self, when: int | str | datetime, by: str | None = None, note: str | None = None) -> Change:
         """Make every example what it was at a revision or a time, as a new change that can itself be reverted.
 
-        `ids` are the examples that it changed. RevisionError as for `as_of`.
+        `ids` are the examples that it changed. Errors as those of `as_of`.
         """
         return self._writable.revert(self._revision_of(when), by=who(by), note=note)
 

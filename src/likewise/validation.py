@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from numbers import Integral
 from typing import Literal
 
-from likewise.errors import DataError, ExampleError, LabelError, RevisionError, SettingError, suggestion
+from likewise.errors import DataError, ExampleError, LabelError, SettingError, UsageError, suggestion
 from likewise.types import Task
 
 LONGEST_LABEL = 1000
@@ -96,7 +96,7 @@ def check_ids(ids: object) -> list[int]:
 
 
 def check_moment(when: object) -> int | datetime:
-    """A revision's number, or a time: ISO 8601, in UTC where it has no offset. RevisionError for anything else."""
+    """A revision's number, or a time: ISO 8601, in UTC where it has no offset. UsageError for anything else."""
     if isinstance(when, datetime):
         with suppress(OverflowError):  # in the first or last hours of the calendar
             return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
@@ -107,7 +107,7 @@ def check_moment(when: object) -> int | datetime:
             return int(when)
         with suppress(ValueError):
             return check_moment(datetime.fromisoformat(when.strip()))
-    raise RevisionError(
+    raise UsageError(
         f"found {_shown(when)}, expected the number of a revision, or a time such as 2026-05-01T12:00 (UTC)"
     )
 

@@ -31,12 +31,14 @@ def serving(path: Path, *, auth: bool = False, **settings: Any) -> Iterator[http
     thread.start()
     while not server.started and thread.is_alive():
         time.sleep(0.01)
+    assert server.started
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
             yield client
     finally:
         server.should_exit = True
         thread.join()
+        listening.close()
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,13 @@ def serve() -> Serve:
 def path(fitted: Path, tmp_path: Path) -> Path:
     """A model of ROWS, for a test to change: 1 to 20 are about deliveries, 21 to 40 about invoices."""
     return Path(shutil.copytree(fitted, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def shared(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client for tests that change nothing."""
+    with serving(Path(shutil.copytree(fitted, tmp_path_factory.mktemp("shared") / "model"))) as found:
+        yield found
 
 
 @pytest.fixture

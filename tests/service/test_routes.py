@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,13 @@ def classify(client: httpx.Client, *texts: str, **more: Any) -> Any:
     return answer.json()
 
 
-def test_a_classification_is_what_the_model_says(client: httpx.Client, fitted: Path) -> None:
+def test_a_classification_is_what_the_model_says(shared: httpx.Client, fitted: Path) -> None:
     with Model.open(fitted) as model:
         expected = [prediction.to_dict() for prediction in model.classify(ASKED)]
         cited = [prediction.to_dict() for prediction in model.classify(ASKED, neighbours=2)]
-    assert alike(classify(client, *ASKED), expected, 1e-6)
-    assert alike(classify(client, *ASKED, neighbours=2), cited, 1e-6)
-    assert classify(client) == []
+    assert alike(classify(shared, *ASKED), expected, 1e-6)
+    assert alike(classify(shared, *ASKED, neighbours=2), cited, 1e-6)
+    assert classify(shared) == []
 
 
 def test_what_is_taught_corrected_and_forgotten_counts_at_once(client: httpx.Client) -> None:
@@ -158,17 +159,17 @@ def test_history_and_the_way_back(client: httpx.Client) -> None:
     refused(client.post("/v1/classify", json={"texts": ["a"], "as_of": 99}), 404, "not_found")
 
 
-def test_the_model_is_told(client: httpx.Client, tiny_encoder: Path) -> None:
-    found = client.get("/v1/model").json()
+def test_the_model_is_told(shared: httpx.Client, tiny_encoder: Path) -> None:
+    found = shared.get("/v1/model").json()
     assert (found["task"], found["recipe"], found["generation"], found["revision"]) == ("single", "frozen", 1, 1)
     assert (found["examples"], found["labels"], found["encoder"]) == (40, 2, tiny_encoder.name)
     assert str(tiny_encoder.parent) not in str(found)
     assert found["fit"]
 
 
-def test_the_process_is_alive_and_ready(client: httpx.Client) -> None:
-    assert client.get("/health").json() == {"status": "alive"}
-    assert client.get("/ready").json() == {"status": "ready", "revision": 1}
+def test_the_process_is_alive_and_ready(shared: httpx.Client) -> None:
+    assert shared.get("/health").json() == {"status": "alive"}
+    assert shared.get("/ready").json() == {"status": "ready", "revision": 1}
 
 
 @pytest.mark.parametrize(
@@ -186,11 +187,12 @@ def test_the_process_is_alive_and_ready(client: httpx.Client) -> None:
         ({"texts": ["a"], "as_of": "9999-12-31T23:59:59-23:00"}, ""),
     ],
 )
-def test_what_is_no_question_is_told(client: httpx.Client, body: Any, fragment: str) -> None:
-    refused(client.post("/v1/classify", json=body), 422, "invalid", fragment)
+def test_what_is_no_question_is_told(shared: httpx.Client, body: Any, fragment: str) -> None:
+    answer = shared.post("/v1/classify", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    refused(answer, 422, "invalid", fragment)
 
 
-def test_what_cannot_be_taught_writes_nothing(client: httpx.Client) -> None:
+def test_what_cannot_be_taught_writes_nothing(shared: httpx.Client) -> None:
     for example in (
         {"text": "a", "labels": []},
         {"text": "a", "labels": ["x", "y"]},
@@ -200,20 +202,20 @@ def test_what_cannot_be_taught_writes_nothing(client: httpx.Client) -> None:
         {"text": "a"},
     ):
         refused(
-            client.post("/v1/examples", json={"examples": [{"text": "fine", "labels": "x"}, example]}), 422, "invalid"
+            shared.post("/v1/examples", json={"examples": [{"text": "fine", "labels": "x"}, example]}), 422, "invalid"
         )
-    refused(client.post("/v1/examples", json={"examples": []}), 422, "invalid")
-    refused(client.patch("/v1/examples/4711", json={"labels": "x"}), 404, "not_found")
-    refused(client.delete("/v1/examples/4711"), 404, "not_found")
-    refused(client.get("/v1/examples/4711"), 404, "not_found")
-    refused(client.get("/v1/examples/0"), 422, "invalid")
-    assert client.get("/ready").json()["revision"] == 1
+    refused(shared.post("/v1/examples", json={"examples": []}), 422, "invalid")
+    refused(shared.patch("/v1/examples/4711", json={"labels": "x"}), 404, "not_found")
+    refused(shared.delete("/v1/examples/4711"), 404, "not_found")
+    refused(shared.get("/v1/examples/4711"), 404, "not_found")
+    refused(shared.get("/v1/examples/0"), 422, "invalid")
+    assert shared.get("/ready").json()["revision"] == 1
 
 
-def test_paths_and_methods_that_are_not_there(client: httpx.Client) -> None:
-    refused(client.get("/v1/nothing"), 404, "not_found")
-    refused(client.get("/v1/../likewise.json"), 404, "not_found")
-    answer = client.get("/v1/classify")
+def test_paths_and_methods_that_are_not_there(shared: httpx.Client) -> None:
+    refused(shared.get("/v1/nothing"), 404, "not_found")
+    refused(shared.get("/v1/../likewise.json"), 404, "not_found")
+    answer = shared.get("/v1/classify")
     refused(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST"
-    refused(client.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 400, "bad_request")
+    refused(shared.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 400, "bad_request")

@@ -83,13 +83,15 @@ class Batcher:
             raise Refusal(
                 "timed_out", f"there was no answer within {self._timeout:g} seconds", "send fewer texts, or try again"
             ) from None
+        finally:
+            if one in self._waiting:  # given up
+                self._waiting.remove(one)
+                self.queued -= len(texts)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._gathered()
-            if not batch:
-                continue
             self._observe(sum(len(one.texts) for one in batch))
             try:
                 results = await loop.run_in_executor(self._thread, self._answered, batch)
@@ -104,24 +106,21 @@ class Batcher:
 
     async def _gathered(self) -> list[_Waiting]:
         """The next batch: it is full, or the first of those that wait has waited its time."""
-        self._arrival.clear()
-        if not self._waiting:
-            await self._arrival.wait()
         loop = asyncio.get_running_loop()
-        until = self._waiting[0].since + self._wait
-        while self.queued < self._texts and (left := until - loop.time()) > 0:
+        while not self._waiting or (
+            self.queued < self._texts and (left := self._waiting[0].since + self._wait - loop.time()) > 0
+        ):
             self._arrival.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(left if self._waiting else None):
                     await self._arrival.wait()
         batch: list[_Waiting] = []
         size = 0
         while self._waiting and (not batch or size + len(self._waiting[0].texts) <= self._texts):
             one = self._waiting.popleft()
             self.queued -= len(one.texts)
-            if not one.future.done():  # else it was given up
-                batch.append(one)
-                size += len(one.texts)
+            batch.append(one)
+            size += len(one.texts)
         return batch
 
     def _answered(self, batch: Sequence[_Waiting]) -> list[Any]:

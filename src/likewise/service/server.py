@@ -69,9 +69,10 @@ def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[
     config = configured(Factory(path.absolute(), settings, auth, os.getpid() if workers > 1 else None), settings)
     ready(f"http://{f'[{settings.http_host}]' if ':' in settings.http_host else settings.http_host}:{port}")
     if workers == 1:
-        _run(uvicorn.Server(config), listening)
+        with listening:
+            _run(uvicorn.Server(config), listening)
         return
-    with tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder:
+    with listening, tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder:
         os.environ.setdefault(SHARED, folder)
         Multiprocess(config, [listening]).run()
 

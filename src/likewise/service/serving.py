@@ -24,7 +24,8 @@ READERS = 4
 """Threads that look things up: searches, the past. Answers have a thread of their own, and changes another."""
 WAITING = 64
 """How many of these may wait, and how many changes."""
-WARMTH = "a text that makes the encoder ready"
+WARMTH = "a"
+"""What the encoder is made ready with; whatever the longest text that is accepted."""
 
 
 class Serving:
