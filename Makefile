@@ -8,7 +8,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,dev,openvino,parquet,postgresql,sklearn
+EXTRAS := train,dev,client,openvino,parquet,postgresql,serve,sklearn
 
 # PYTHON=/path/to/python3 chooses the interpreter; PIP_ARGS is handed to pip (for an index or a mirror of your own).
 PYTHON ?=

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -28,7 +29,7 @@ DESCRIPTION = """Text classification by example: every answer cites the labelled
 in force at the next answer, in every process. Failures are `{"error": {"type", "message", "hint"}}`."""
 
 # FastAPI reports to whatever OpenTelemetry is set up, unless told not to; we report nothing to anybody.
-_SILENT: dict[str, bool] = {
+_SILENT: TelemetryConfig = {
     "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
 }  # fmt: skip
 

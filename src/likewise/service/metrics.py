@@ -65,7 +65,7 @@ class Metrics:
         if folder := os.environ.get(SHARED):
             registry = CollectorRegistry()
             _bury(Path(folder))
-            MultiProcessCollector(registry, folder)
+            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
         return generate_latest(registry) + generate_latest(_Ledger(revision, examples))
 
 
@@ -93,6 +93,6 @@ def _bury(folder: Path) -> None:
         try:
             os.kill(number, 0)
         except ProcessLookupError:
-            mark_process_dead(number, str(folder))
+            mark_process_dead(number, str(folder))  # type: ignore[no-untyped-call]
         except PermissionError:
             continue

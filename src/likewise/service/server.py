@@ -19,7 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from likewise.errors import ModelError, SettingError, UsageError
 from likewise.model import Model
-from likewise.service.access import is_loopback
+from likewise.service.access import is_loopback, origins
 from likewise.service.app import make_app
 from likewise.service.guard import log_to_stderr
 from likewise.service.metrics import SHARED
@@ -53,7 +53,8 @@ def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[
     address that others can reach, SettingError for an address that cannot be listened on, and what `Model.open` raises.
     """
     tokens = Tokens(path)
-    Model.open(path).close()  # its troubles before the server's
+    Model.open(path).close()  # its troubles, and those of what was asked, before the server's
+    origins(settings.http_allow_origins)
     if auth is None:
         auth = bool(tokens.listed())
         if not auth and not is_loopback(settings.http_host):

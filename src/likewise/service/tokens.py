@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from likewise.bundle import sync
 from likewise.errors import ModelDamaged, ModelError, UsageError, suggestion
@@ -153,4 +153,4 @@ def scope_of(read: bool, write: bool) -> TokenScope:
     """The scope that a command's flags ask for. UsageError unless it is one of them."""
     if read == write:
         raise UsageError("found neither --read nor --write, or both; expected one of them")
-    return cast(TokenScope, "write" if write else "read")
+    return "write" if write else "read"
