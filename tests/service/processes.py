@@ -71,3 +71,4 @@ def served(path: Path, *arguments: str, **environment: str) -> Iterator[Served]:
     finally:
         if found.process.poll() is None:
             found.kill()
+        found.ended()

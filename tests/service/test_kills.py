@@ -43,7 +43,7 @@ class Load:
         with httpx.Client(base_url=self.url, timeout=60) as client:
             try:
                 for number in range(100_000):
-                    text = f"bird {writer} {number}"
+                    text = f"bird {self.url} {writer} {number}"
                     example = {"text": text, "labels": "health", "ref": f"{self.url} {writer} {number}"}
                     answer = client.post("/v1/examples", json={"examples": [example]})
                     answer.raise_for_status()

@@ -114,7 +114,7 @@ EXAMPLE = {
     "history": [
         {
             "revision": 1, "at": "2026-05-01T12:00:00.000000+00:00", "action": "taught", "by": "ann", "note": None,
-            "text": "the parcel never came", "labels": ["delivery"], "ref": "t017", "source": "fit",
+            "examples": 580, "text": "the parcel never came", "labels": ["delivery"], "ref": "t017", "source": "fit",
         }
     ],
 }  # fmt: skip

@@ -17,7 +17,12 @@ def changed_row(change: Change) -> dict[str, Any]:
 
 
 def version_row(version: ExampleVersion) -> dict[str, Any]:
-    """The change, without its count, and what it made of the example."""
-    change = {key: value for key, value in asdict(version.change).items() if key != "examples"}
+    """The change, and what it made of the example."""
     labels = None if version.labels is None else list(version.labels)
-    return {**change, "text": version.text, "labels": labels, "ref": version.ref, "source": version.source}
+    return {
+        **asdict(version.change),
+        "text": version.text,
+        "labels": labels,
+        "ref": version.ref,
+        "source": version.source,
+    }

@@ -167,6 +167,7 @@ class Version(BaseModel):
     action: str
     by: str | None
     note: str | None
+    examples: int
     text: str | None
     labels: list[str] | None
     ref: str | None

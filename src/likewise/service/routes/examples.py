@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Query, Response
 
+from likewise.errors import LedgerError
 from likewise.service import documents
 from likewise.service.documents import answers
 from likewise.service.errors import Refusal, json_response
@@ -143,7 +144,12 @@ async def forget(
 
 
 def _erased(serving: Serving, id: int, by: str | None) -> dict[str, Any]:
-    done = serving.model.erase(id, by=by)
+    try:
+        done = serving.model.erase(id, by=by)
+    except LedgerError as error:
+        raise Refusal(
+            "unavailable", "the erasure may not have left every file", "send the same request again to complete it"
+        ) from error
     return {"ids": list(done.ids), "revision": done.revision, "shared": list(done.shared)}
 
 
