@@ -1,0 +1,142 @@
+"""The OpenAPI document: every example in it is executed, and schemathesis holds the service to all of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.config import SchemathesisConfig
+
+from likewise.fitting import fit
+from likewise.sample import load
+from service.serving import serving
+
+OPERATIONS = 17
+
+
+@pytest.fixture(scope="module")
+def shop(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of some rows of the sample, whose labels the document's examples name."""
+    texts, labels = load("train")
+    path = tmp_path_factory.mktemp("shop") / "model"
+    rows = [(text, label) for text, label in zip(texts, labels, strict=True)][:150]
+    fit([text for text, _ in rows], [label for _, label in rows], recipe="frozen", encoder=str(tiny_encoder)).save(
+        path
+    ).close()
+    return path
+
+
+@pytest.fixture
+def own(shop: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shop, tmp_path / "model"))
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def shape(value: Any) -> Any:
+    """What a value is made of: keys and kinds, not contents."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def fits(found: Any, shown: Any) -> bool:
+    """Whether an answer has the shape of the one that is shown; null stands for any plain value."""
+    if isinstance(shown, dict) and isinstance(found, dict):
+        return found.keys() == shown.keys() and all(fits(found[key], shown[key]) for key in shown)
+    if isinstance(shown, list) and isinstance(found, list):
+        return not (found and shown) or fits(found[0], shown[0])
+    return "NoneType" in (shape(found), shape(shown)) or shape(found) == shape(shown)
+
+
+def test_every_example_is_executed(own: Path) -> None:
+    """Each request that is shown, in the document's order, is answered as is shown beside it."""
+    executed = 0
+    with serving(own) as client:
+        document = client.get("/openapi.json").json()
+        for method, path, operation in operations(document):
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            bodies = [example["value"] for example in content.get("examples", {}).values()]
+            assert bodies or method in ("GET", "DELETE"), path
+            for body in bodies or [None]:
+                answer = client.request(method, path.replace("{id}", "1"), json=body)
+                assert answer.status_code == 200, (method, path, answer.text)
+                shown = operation["responses"]["200"]["content"]
+                kind = answer.headers["Content-Type"].partition(";")[0]
+                if kind == "application/json":
+                    found, expected = answer.json(), shown[kind]["example"]
+                    if path == "/v1/model":
+                        found.pop("fit"), expected.pop("fit")
+                    batch = (
+                        path == "/predict" and isinstance(body["inputs"], list) and isinstance(body["inputs"][0], list)
+                    )
+                    assert fits(found[0] if batch else found, expected), (path, found)
+                else:
+                    assert shown[kind]["example"].splitlines()[1] in answer.text
+                executed += 1
+            for status, failure in operation["responses"].items():
+                if status != "200":
+                    (example,) = (each["example"] for each in failure["content"].values())
+                    assert fits(example, {"error": "", "error_type": ""} if path == "/predict" else
+                                {"error": {"type": "", "message": "", "hint": ""}})  # fmt: skip
+    assert executed >= OPERATIONS
+    assert len(list(operations(document))) == OPERATIONS
+
+
+def test_the_page_shows_every_route(own: Path) -> None:
+    with serving(own) as client:
+        document = client.get("/openapi.json").json()
+        page = client.get("/docs").text
+    for method, path, operation in operations(document):
+        assert f'id="{operation["operationId"]}"' in page
+        assert operation["description"], (method, path)
+    assert "curl -X PATCH" in page
+
+
+def test_tokens_are_in_the_document_where_they_are_asked_for(own: Path) -> None:
+    with serving(own, auth=True) as client:
+        document = client.get("/openapi.json").json()
+    for _, path, operation in operations(document):
+        assert ("security" in operation) == (path not in ("/health", "/ready"))
+    with serving(own) as client:
+        assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
+
+
+@pytest.fixture(scope="module")
+def probed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with serving(Path(shutil.copytree(shop, tmp_path_factory.mktemp("probed") / "model"))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(probed: httpx.Client) -> Any:
+    config = SchemathesisConfig.from_dict({"seed": 1})
+    return schemathesis.openapi.from_url(f"{probed.base_url}/openapi.json", config=config)
+
+
+schema = schemathesis.pytest.from_fixture("document")
+
+
+@schema.parametrize()
+@settings(
+    max_examples=25, derandomize=True, deadline=None, database=None,
+    phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+def test_the_service_keeps_to_its_document(case: Any) -> None:
+    case.call_and_validate()
+
+
+def test_the_model_is_sound_after_all_that(probed: httpx.Client) -> None:
+    assert probed.get("/ready").status_code == 200
