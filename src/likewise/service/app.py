@@ -16,14 +16,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from likewise import __version__
+from likewise.bundle import read_manifest
 from likewise.errors import LikewiseError
 from likewise.service.access import OPEN, Access, hosts, origins
 from likewise.service.errors import Kind, Refusal, refusal_of
 from likewise.service.guard import Guard
+from likewise.service.paths import Paths
 from likewise.service.routes import classification, examples, health, history, labels, model, page, predict
 from likewise.service.serving import Serving
 from likewise.service.tokens import Tokens
 from likewise.settings import Settings
+from likewise.types import Task
 
 DESCRIPTION = """Text classification by example: every answer cites the labelled texts it rests on, and a correction is
 in force at the next answer, in every process. Failures are `{"error": {"type", "message", "hint"}}`."""
@@ -33,13 +36,13 @@ _SILENT: TelemetryConfig = {
     "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
 }  # fmt: skip
 
-_KINDS: dict[int, Kind] = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+_KINDS: dict[int, Kind] = {404: "not_found", 405: "method_not_allowed"}
 
 
 def make_app(path: Path, settings: Settings, *, auth: bool) -> FastAPI:
     """The application that serves a model directory; the model is opened when it starts.
 
-    `auth`: ask for the model directory's tokens. SettingError for an origin that is none.
+    `auth`: ask for the model directory's tokens. SettingError for an origin that is none; ModelNotFound and the like.
     """
     access = Access(
         Tokens(path) if auth else None,
@@ -66,13 +69,15 @@ def make_app(path: Path, settings: Settings, *, auth: bool) -> FastAPI:
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_middleware(Guard, access=access, settings=settings)
+    _describe(app, read_manifest(path).task, secured=auth)
+    app.add_middleware(
+        Guard, access=access, paths=Paths(app.openapi()["paths"], ("/docs", "/openapi.json")), settings=settings
+    )
     if access.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=sorted(access.origins), allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "If-Match"], expose_headers=["ETag", "Retry-After"],
         )  # fmt: skip
-    _describe(app, secured=auth)
     return app
 
 
@@ -80,11 +85,21 @@ def _operation(route: APIRoute) -> str:
     return route.name
 
 
-def _describe(app: FastAPI, secured: bool) -> None:
+def _describe(app: FastAPI, task: Task, secured: bool) -> None:
     """Make the OpenAPI document once, with what FastAPI does not know of our routes."""
     document = app.openapi()
+    schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
+        schemas.pop(name, None)
+    if task == "single":
+        for name in ("NewExample", "Relabel"):
+            schemas[name]["properties"]["labels"]["anyOf"][1].update(minItems=1, maxItems=1)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):  # what may be left out cannot be null
+                schema = parameter["schema"]
+                if {"type": "null"} in schema.get("anyOf", ()):
+                    schema.update(next(kind for kind in schema.pop("anyOf") if kind != {"type": "null"}))
     if secured:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
@@ -116,8 +131,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """What Starlette refuses: a path or a method that is not there."""
+    """What Starlette refuses, such as a body that cannot be decoded."""
     assert isinstance(error, HTTPException)
     kind = _KINDS.get(error.status_code, "bad_request")
-    refusal = Refusal(kind, f"{request.method} of this path: {error.detail.lower()}", "see /docs", error.headers or {})
+    refusal = Refusal(kind, error.detail, "see /docs", error.headers or {})
     return refusal.response(request.url.path)

@@ -1,5 +1,7 @@
 """What the OpenAPI document says by way of example: a request and an answer for every route.
 
+Without nulls, which FastAPI leaves out of examples.
+
 A test sends every request in it and holds the answer against the one shown here.
 """
 
@@ -113,7 +115,7 @@ EXAMPLE = {
     **_EXAMPLE,
     "history": [
         {
-            "revision": 1, "at": "2026-05-01T12:00:00.000000+00:00", "action": "taught", "by": "ann", "note": None,
+            "revision": 1, "at": "2026-05-01T12:00:00.000000+00:00", "action": "taught", "by": "ann", "note": "fit",
             "examples": 580, "text": "the parcel never came", "labels": ["delivery"], "ref": "t017", "source": "fit",
         }
     ],
@@ -142,7 +144,7 @@ HISTORY = {
             "note": "seen by the team", "examples": 1,
         }
     ],
-    "next": None,
+    "next": "13",
 }  # fmt: skip
 
 REVERT: Examples = {"revision": {"summary": "Back to revision 1", "value": {"revision": 1, "note": "start over"}}}

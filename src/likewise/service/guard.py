@@ -18,6 +18,7 @@ from likewise.service.access import ASKING, Access
 from likewise.service.errors import Refusal
 from likewise.service.limits import BODIES, again, check_json, read_body
 from likewise.service.metrics import Metrics
+from likewise.service.paths import Paths
 from likewise.settings import Settings
 
 LOGGER = logging.getLogger("likewise.service")
@@ -36,8 +37,8 @@ HEADERS = {
 class Guard:
     """Refuses what may not be, reads bodies within their bounds, counts and logs. The outermost layer."""
 
-    def __init__(self, app: ASGIApp, access: Access, settings: Settings) -> None:
-        self._app, self._access, self._settings = app, access, settings
+    def __init__(self, app: ASGIApp, access: Access, paths: Paths, settings: Settings) -> None:
+        self._app, self._access, self._paths, self._settings = app, access, paths, settings
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +72,7 @@ class Guard:
         if self._under_way > self._settings.http_queue:
             raise Refusal("overloaded", f"{self._under_way:,} requests are under way", "try again soon")
         scope["likewise.by"] = request.by = self._access.by(scope["method"], scope["path"], headers)
+        self._paths.check(scope["method"], scope["path"])
         if scope["method"] not in BODIES:
             return receive
         check_json(headers)

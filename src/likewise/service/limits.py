@@ -12,7 +12,7 @@ from likewise.service.errors import Refusal
 from likewise.settings import Settings
 from likewise.validation import check_texts
 
-BODIES = ("POST", "PUT", "PATCH")
+BODIES = ("POST", "PATCH")
 
 
 def check_json(headers: Headers) -> None:

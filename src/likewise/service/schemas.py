@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from likewise.types import OnConflict
 from likewise.validation import LONGEST_LABEL, LONGEST_REF
 
-GREATEST = 2**63 - 1
-"""The greatest id or revision that a database can hold."""
+GREATEST = 2**53 - 1
+"""The greatest id or revision: what every reader of JSON can hold exactly."""
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 2.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
 
 _FILLED = {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 
 Text = Annotated[str, Field(min_length=1, json_schema_extra=_FILLED)]
 Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL, json_schema_extra=_FILLED)]
 Ref = Annotated[str, Field(min_length=1, max_length=LONGEST_REF, json_schema_extra=_FILLED)]
-Number = Annotated[int, Field(ge=0, le=GREATEST)]
+Number = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=GREATEST)]
 ExampleId = Annotated[int, Field(ge=1, le=GREATEST)]
-Note = Annotated[str, Field(max_length=10_000, json_schema_extra={"pattern": r"^[^\x00]*$"})]
+Note = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 When = Annotated[
     Number | Moment, Field(description="A revision, or a time in ISO 8601 (UTC unless it says otherwise).")
@@ -41,7 +47,9 @@ class Request(BaseModel):
 
 class Classify(Request):
     texts: list[Text] = Field(description="The texts; their predictions come in the same order.")
-    neighbours: int | None = Field(None, ge=0, le=1000, description="How many examples each prediction cites at most.")
+    neighbours: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1000)] | None = Field(
+        None, description="How many examples each prediction cites at most."
+    )
     as_of: When | None = Field(None, description="Answer from the examples as they stood at a revision, or at a time.")
 
 
@@ -247,7 +255,8 @@ class ErrorEnvelope(BaseModel):
 
 # As Text Embeddings Inference has it
 
-_Sequence = Annotated[list[str], Field(min_length=1, max_length=2)]
+_Part = Annotated[str, Field(json_schema_extra={"minLength": 1, **_FILLED})]
+_Sequence = Annotated[list[_Part], Field(min_length=1, max_length=2)]
 
 
 class Predict(BaseModel):
@@ -255,7 +264,7 @@ class Predict(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    inputs: str | _Sequence | list[_Sequence] = Field(
+    inputs: _Part | _Sequence | Annotated[list[_Sequence], Field(json_schema_extra={"minItems": 1})] = Field(
         description="A text, a pair of texts (read as one, a space between), or a batch: a list of lists of one or two."
     )
     raw_scores: bool = Field(False, description="Scores before softmax (one label a text) or sigmoid (several).")

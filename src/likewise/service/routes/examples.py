@@ -39,7 +39,7 @@ IfMatch = Annotated[
     Header(
         alias="If-Match",
         description='The revision that you have seen, such as "12": 409 for an example that was changed after it.',
-        pattern=r'^(\*|"[0-9]{1,18}"|[0-9]{1,18})$',
+        pattern=r'^(\*|"[0-9]{1,15}"|[0-9]{1,15})$',
     ),
 ]
 
@@ -51,7 +51,7 @@ async def teach(asked: Annotated[Teach, Body(openapi_examples=documents.TEACH)],
     An example whose `ref` is there already is updated, so that a request with refs may be sent again.
     """
     texts = check_size([example.text for example in asked.examples], serving.settings)
-    labels = [example.labels for example in asked.examples]
+    labels = [_listed(example.labels, serving) for example in asked.examples]
     refs = [example.ref for example in asked.examples]
     check_label_sets(labels, len(texts), serving.model.task)
     check_refs(refs, len(texts))
@@ -77,7 +77,7 @@ async def search(
     ref: Annotated[Ref | None, Query(description="The example's reference.")] = None,
     id: Annotated[list[ExampleId] | None, Query(max_length=1000, description="An id; repeat it for several.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many a page holds at most.")] = 100,
-    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,15}$", description="`next` of the page before.")] = None,
 ) -> Response:
     """The examples as they stand, in the order of their ids, as far as all the conditions given hold."""
     check_refs([ref], 1)
@@ -118,7 +118,7 @@ async def relabel(
 ) -> Response:
     """Give an example other labels."""
     seen = _seen(if_match)
-    labels = check_labels(asked.labels, serving.model.task, "labels")
+    labels = check_labels(_listed(asked.labels, serving), serving.model.task, "labels")
     done = await serving.changing.run(lambda: serving.model.relabel(id, labels, by=by, note=asked.note, seen=seen))
     return json_response(changed_row(done), headers=_etag(done.revision))
 
@@ -136,14 +136,14 @@ async def forget(
     """Forget an example: it no longer votes, is cited, or shapes the head. It stays in the history, unless erased."""
     seen = _seen(if_match)
     if erase:
-        if seen is not None:
-            raise Refusal("invalid", "found If-Match with erase=true", "what is erased has no version; leave it out")
-        return json_response(await serving.changing.run(lambda: _erased(serving, id, by)))
+        return json_response(await serving.changing.run(lambda: _erased(serving, id, by, seen)))
     done = await serving.changing.run(lambda: serving.model.forget(id, by=by, seen=seen))
     return json_response({"ids": list(done.ids), "revision": done.revision})
 
 
-def _erased(serving: Serving, id: int, by: str | None) -> dict[str, Any]:
+def _erased(serving: Serving, id: int, by: str | None, seen: int | None) -> dict[str, Any]:
+    if seen is not None:
+        serving.model.forget(id, by=by, seen=seen)  # only as it was seen; then nobody changes it any more
     try:
         done = serving.model.erase(id, by=by)
     except LedgerError as error:
@@ -151,6 +151,14 @@ def _erased(serving: Serving, id: int, by: str | None) -> dict[str, Any]:
             "unavailable", "the erasure may not have left every file", "send the same request again to complete it"
         ) from error
     return {"ids": list(done.ids), "revision": done.revision, "shared": list(done.shared)}
+
+
+def _listed(labels: str | list[str], serving: Serving) -> list[str]:
+    """The labels as a list. Refusal for several where a text has one, also for one that is repeated."""
+    listed = [labels] if isinstance(labels, str) else labels
+    if serving.model.task == "single" and len(listed) != 1:
+        raise Refusal("invalid", f"labels: found {len(listed)}, expected exactly one, as every text has here", "")
+    return listed
 
 
 def _etag(revision: int) -> dict[str, str]:

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1", tags=["history"])
 async def history(
     serving: Here,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many a page holds at most.")] = 100,
-    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,15}$", description="`next` of the page before.")] = None,
 ) -> Response:
     """Every change, newest first: when (UTC), who, what, to how many examples, and why."""
     before = None if cursor is None else int(cursor)
