@@ -26,7 +26,7 @@ _FILLED = {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 Text = Annotated[str, Field(min_length=1, json_schema_extra=_FILLED)]
 Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL, json_schema_extra=_FILLED)]
 Ref = Annotated[str, Field(min_length=1, max_length=LONGEST_REF, json_schema_extra=_FILLED)]
-Number = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=GREATEST)]
+Number = Annotated[int, Field(ge=0, le=GREATEST), BeforeValidator(_whole)]
 ExampleId = Annotated[int, Field(ge=1, le=GREATEST)]
 Note = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -47,7 +47,7 @@ class Request(BaseModel):
 
 class Classify(Request):
     texts: list[Text] = Field(description="The texts; their predictions come in the same order.")
-    neighbours: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1000)] | None = Field(
+    neighbours: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_whole)] | None = Field(
         None, description="How many examples each prediction cites at most."
     )
     as_of: When | None = Field(None, description="Answer from the examples as they stood at a revision, or at a time.")
