@@ -73,6 +73,14 @@ def test_a_token_that_is_added_or_taken_back_counts_at_once(path: Path, serve: A
         assert client.get("/v1/labels", headers=bearer(second)).status_code == 401
 
 
+def test_the_first_token_closes_the_service_at_once(path: Path, serve: Any) -> None:
+    with serve(path, auth=None) as client:
+        assert client.get("/v1/labels").status_code == 200
+        secret = Tokens(path).add("ann", "read")
+        assert client.get("/v1/labels").status_code == 401
+        assert client.get("/v1/labels", headers=bearer(secret)).status_code == 200
+
+
 def test_without_tokens_the_system_user_changes(client: httpx.Client, path: Path) -> None:
     client.post("/v1/examples", json=TEACH)
     with Model.open(path) as model:

@@ -24,9 +24,10 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="likewise"'}
 
 @dataclass(frozen=True)
 class Access:
-    """The rules. `tokens` None: everybody may do everything (`--no-auth`, or a loopback address without tokens)."""
+    """The rules. `tokens` None: everybody may do everything; `always`: also where there is no token yet, one is asked for."""
 
     tokens: Tokens | None
+    always: bool
     hosts: frozenset[str]
     origins: frozenset[str]
 
@@ -34,7 +35,7 @@ class Access:
         """The name of whoever asks, None where there are no tokens. Refusal for a request that may not be."""
         self._check_host(headers)
         self._check_origin(headers)
-        if self.tokens is None or path in OPEN:
+        if self.tokens is None or path in OPEN or not (self.always or self.tokens.listed()):
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():

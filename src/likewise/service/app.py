@@ -39,13 +39,15 @@ _SILENT: TelemetryConfig = {
 _KINDS: dict[int, Kind] = {404: "not_found", 405: "method_not_allowed"}
 
 
-def make_app(path: Path, settings: Settings, *, auth: bool) -> FastAPI:
+def make_app(path: Path, settings: Settings, *, auth: bool | None) -> FastAPI:
     """The application that serves a model directory; the model is opened when it starts.
 
-    `auth`: ask for the model directory's tokens. SettingError for an origin that is none; ModelNotFound and the like.
+    `auth`: ask for the model directory's tokens; None: as soon as there are some. SettingError for an origin that is none; ModelNotFound and the like.
     """
+    tokens = Tokens(path)
     access = Access(
-        Tokens(path) if auth else None,
+        None if auth is False else tokens,
+        auth is True,
         hosts(settings.http_host, settings.http_allow_hosts),
         origins(settings.http_allow_origins),
     )
@@ -69,7 +71,7 @@ def make_app(path: Path, settings: Settings, *, auth: bool) -> FastAPI:
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    _describe(app, read_manifest(path).task, secured=auth)
+    _describe(app, read_manifest(path).task, secured=auth is True or (auth is None and bool(tokens.listed())))
     app.add_middleware(
         Guard, access=access, paths=Paths(app.openapi()["paths"], ("/docs", "/openapi.json")), settings=settings
     )

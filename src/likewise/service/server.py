@@ -36,7 +36,7 @@ class Factory:
 
     path: Path
     settings: Settings
-    auth: bool
+    auth: bool | None
     parent: int | None = None
 
     def __call__(self) -> FastAPI:
@@ -49,15 +49,15 @@ class Factory:
 def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[[str], None]) -> None:
     """Serve a model directory until told to stop (SIGTERM, SIGINT); what is under way is finished then.
 
-    `auth` None: ask for tokens where there are any. `ready` is told the address. UsageError without tokens on an
+    `auth` None: ask for tokens where there are any, and for others than this machine always. `ready` is told the address. UsageError without tokens on an
     address that others can reach, SettingError for an address that cannot be listened on, and what `Model.open` raises.
     """
     tokens = Tokens(path)
     Model.open(path).close()  # its troubles, and those of what was asked, before the server's
     origins(settings.http_allow_origins)
-    if auth is None:
-        auth = bool(tokens.listed())
-        if not auth and not is_loopback(settings.http_host):
+    if auth is None and not is_loopback(settings.http_host):
+        auth = True  # also once the last token is taken back
+        if not tokens.listed():
             raise UsageError(
                 f"found no tokens, expected some to serve others than this machine ({settings.http_host}); make one "
                 f"(likewise token add {path} NAME --write), or let everybody in with --no-auth"
