@@ -62,7 +62,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     demo, fit, wrap, train_encoder, classify, evaluate, teach, forget, relabel, rename_label, merge_labels,
-    history, diff, revert, erase, refit, move, export, recipes, check, serve, token,
+    history, diff, revert, erase, refit, move, export, recipes, serve, token, check,
 ):  # fmt: skip
     cli.add_command(_command)
 

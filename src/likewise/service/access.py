@@ -24,7 +24,7 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="likewise"'}
 
 @dataclass(frozen=True)
 class Access:
-    """The rules. `tokens` None: everybody may do everything; `always`: also where there is no token yet, one is asked for."""
+    """The rules. `tokens` None: everybody may do everything; `always`: one is asked for also where there is none yet."""
 
     tokens: Tokens | None
     always: bool

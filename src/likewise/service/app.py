@@ -42,7 +42,8 @@ _KINDS: dict[int, Kind] = {404: "not_found", 405: "method_not_allowed"}
 def make_app(path: Path, settings: Settings, *, auth: bool | None) -> FastAPI:
     """The application that serves a model directory; the model is opened when it starts.
 
-    `auth`: ask for the model directory's tokens; None: as soon as there are some. SettingError for an origin that is none; ModelNotFound and the like.
+    `auth`: ask for the model directory's tokens; None: as soon as there are some. SettingError for an origin that is
+    none; ModelNotFound and the like.
     """
     tokens = Tokens(path)
     access = Access(

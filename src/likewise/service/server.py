@@ -49,8 +49,9 @@ class Factory:
 def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[[str], None]) -> None:
     """Serve a model directory until told to stop (SIGTERM, SIGINT); what is under way is finished then.
 
-    `auth` None: ask for tokens where there are any, and for others than this machine always. `ready` is told the address. UsageError without tokens on an
-    address that others can reach, SettingError for an address that cannot be listened on, and what `Model.open` raises.
+    `auth` None: ask for tokens where there are any, and for others than this machine always. `ready` is told the
+    address. UsageError without tokens on an address that others can reach, SettingError for an address that cannot be
+    listened on, and what `Model.open` raises.
     """
     tokens = Tokens(path)
     Model.open(path).close()  # its troubles, and those of what was asked, before the server's
