@@ -24,7 +24,7 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="likewise"'}
 
 @dataclass(frozen=True)
 class Access:
-    """The rules. `tokens` None: everybody may do everything; `always`: one is asked for also where there is none yet."""
+    """The rules. `tokens` None: everybody may do everything; `always`: one is needed where there is none yet, too."""
 
     tokens: Tokens | None
     always: bool
