@@ -91,7 +91,8 @@ def configured(factory: Callable[[], FastAPI], settings: Settings) -> uvicorn.Co
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. SettingError where that cannot be."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
+    # With the protocol named, asyncio knows it for TCP and turns off Nagle's algorithm, which costs 40 ms an answer.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
