@@ -6,9 +6,9 @@
 
 Each client is a thread with a connection of its own (Python's http.client, on loopback) that sends one text of the
 sample's test part after the other. A phase ends after so many seconds or requests, whichever comes first. `p50` to
-`p99` are milliseconds of successful requests; `client_cpu` is what the clients themselves took of the processor, in cores,
-which they take from the services on a machine with few. With the writer another client teaches ten examples a second,
-one a request; SetFit cannot be taught while it serves. The result goes to benchmarks/results/load.json.
+`p99` are milliseconds of successful requests; `client_cpu` is what the clients themselves took of the processor, in
+cores, which they take from the services on a machine with few. With the writer another client teaches ten examples a
+second, one a request; SetFit cannot be taught while it serves. The result goes to benchmarks/results/load.json.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from likewise.settings import Settings
 @contextlib.contextmanager
 def serving(path: Path, *, auth: bool | None = False, **settings: Any) -> Iterator[httpx.Client]:
     """A client of a service of this model; `auth`: it asks for tokens."""
-    chosen = Settings.resolve(threads=1, http_log="none", **settings)
+    chosen = Settings.resolve(**{"threads": 1, "http_log": "none", **settings})
     listening = listen(chosen.http_host, 0)
     server = uvicorn.Server(configured(lambda: make_app(path, chosen, auth=auth), chosen))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

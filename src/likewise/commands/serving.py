@@ -33,7 +33,9 @@ def serve(model: str, no_auth: bool) -> None:
     Where MODEL has tokens (likewise token add), every request but those of probes needs one. Without tokens only this
     machine is served, unless --no-auth is given. The routes are described under /docs.
     """
-    chosen = settings()
+    from likewise.service.cores import shared
+
+    chosen = shared(settings())
     try:
         from likewise.service.server import serve as run
     except ImportError as error:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -64,8 +64,6 @@ def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[
                 f"(likewise token add {path} NAME --write), or let everybody in with --no-auth"
             )
     workers = settings.http_workers
-    if settings.threads == 0:
-        settings = replace(settings, threads=max(1, _cores() // workers))
     listening = listen(settings.http_host, settings.http_port)
     port = listening.getsockname()[1]
     config = configured(Factory(path.absolute(), settings, auth, os.getpid() if workers > 1 else None), settings)
@@ -124,8 +122,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
