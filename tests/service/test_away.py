@@ -38,6 +38,8 @@ def test_answers_go_on_and_say_so_and_changes_wait_for_better_times(
             ):
                 away(answer, server)
             assert client.get("/health").status_code == 200
+            page = client.get("/metrics").text
+            assert "likewise_stale_answers_total 3.0" in page and "likewise_revision" not in page
         finally:
             server.start()
         deadline = time.monotonic() + 30
@@ -50,7 +52,7 @@ def test_answers_go_on_and_say_so_and_changes_wait_for_better_times(
         counts = dict(
             line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#")
         )
-        assert float(counts["likewise_stale_answers_total"]) == 3
+        assert (float(counts["likewise_stale_answers_total"]), float(counts["likewise_examples"])) == (3, 41)
 
 
 def away(answer: httpx.Response, server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -146,10 +147,17 @@ def test_the_event_loop_is_not_held_up(path: Path, serve: Any) -> None:
         assert client.post("/v1/classify", json={"texts": ["a"]}).json()[0]["revision"] == 2
 
 
-def test_a_datastore_that_is_locked_too_long_says_so_without_its_path(path: Path, serve: Any) -> None:
+def test_a_datastore_that_is_locked_too_long_says_so_and_where_only_in_the_log(
+    path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from likewise.datastore.ledger import Ledger
 
-    with serve(path, lock_timeout=0.1) as client, Ledger.open(path / "datastore.db") as ledger, ledger._write():
+    logger = logging.getLogger("likewise.service")
+    monkeypatch.setattr(logger, "propagate", True)
+    logger.setLevel(logging.INFO)
+    locked = serve(path, lock_timeout=0.1, http_log="requests")
+    with locked as client, Ledger.open(path / "datastore.db") as ledger, ledger._write():
         answer = client.patch("/v1/examples/1", json={"labels": "x"})
         assert told(answer) == (503, "unavailable")
         assert str(path) not in answer.text and "datastore.db" not in answer.text
+    assert "LedgerBusy: " in caplog.text and "datastore.db" in caplog.text

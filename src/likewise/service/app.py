@@ -118,7 +118,10 @@ async def _on_refusal(request: Request, refusal: Exception) -> Response:
 
 async def _on_ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, LikewiseError)
-    return refusal_of(error).response(request.url.path)
+    refusal = refusal_of(error)
+    if refusal.status >= 500:  # whoever runs the service has to know more than whoever asked
+        request.scope["likewise.error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    return refusal.response(request.url.path)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

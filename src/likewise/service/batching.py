@@ -107,12 +107,13 @@ class Batcher:
     async def _gathered(self) -> list[_Waiting]:
         """The next batch: it is full, or the first of those that wait has waited its time."""
         loop = asyncio.get_running_loop()
-        while not self._waiting or (
-            self.queued < self._texts and (left := self._waiting[0].since + self._wait - loop.time()) > 0
-        ):
+        while self.queued < self._texts:
+            left = self._waiting[0].since + self._wait - loop.time() if self._waiting else None
+            if left is not None and left <= 0:
+                break
             self._arrival.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left if self._waiting else None):
+                async with asyncio.timeout(left):
                     await self._arrival.wait()
         batch: list[_Waiting] = []
         size = 0

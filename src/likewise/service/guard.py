@@ -98,8 +98,8 @@ class Guard:
             "ms": round(seconds * 1000, 1),
             "by": request.by,
         }
-        if request.error:
-            line["error"] = request.error
+        if error := request.error or scope.get("likewise.error"):
+            line["error"] = error
         if request.body is not None and scope["path"] in ASKING:
             line["body"] = request.body
         LOGGER.info(json.dumps(line, ensure_ascii=True))

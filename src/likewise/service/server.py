@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -26,6 +27,8 @@ from likewise.service.metrics import SHARED
 from likewise.service.tokens import Tokens
 from likewise.settings import Settings
 
+PATIENCE = 30
+"""Seconds until a worker that says nothing is taken for stuck, and replaced."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the proxies before it keep theirs."""
 
@@ -82,7 +85,8 @@ def configured(factory: Callable[[], FastAPI], settings: Settings) -> uvicorn.Co
     return uvicorn.Config(
         factory, factory=True, workers=settings.http_workers, lifespan="on", ws="none", log_config=None,
         log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=round(settings.http_grace) or None,
+        timeout_keep_alive=KEEP_ALIVE, timeout_worker_healthcheck=PATIENCE,
+        timeout_graceful_shutdown=math.ceil(settings.http_grace),
     )  # fmt: skip
 
 
