@@ -81,6 +81,16 @@ def test_the_first_token_closes_the_service_at_once(path: Path, serve: Any) -> N
         assert client.get("/v1/labels", headers=bearer(secret)).status_code == 200
 
 
+def test_a_file_of_tokens_that_cannot_be_read_opens_nothing(path: Path, serve: Any) -> None:
+    secret = Tokens(path).add("ann", "write")
+    with serve(path, auth=None) as client:
+        (path / "tokens.json").write_text("{")
+        answer = client.get("/v1/labels", headers=bearer(secret))
+        assert told(answer) == (503, "unavailable")
+        assert str(path) not in answer.text
+        assert client.get("/health").status_code == 200
+
+
 def test_without_tokens_the_system_user_changes(client: httpx.Client, path: Path) -> None:
     client.post("/v1/examples", json=TEACH)
     with Model.open(path) as model:

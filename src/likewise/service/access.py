@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from likewise.errors import SettingError
+from likewise.errors import ModelError, SettingError
 from likewise.service.errors import Refusal
 from likewise.service.tokens import Tokens, TokenScope
 
@@ -35,13 +35,21 @@ class Access:
         """The name of whoever asks, None where there are no tokens. Refusal for a request that may not be."""
         self._check_host(headers)
         self._check_origin(headers)
-        if self.tokens is None or path in OPEN or not (self.always or self.tokens.listed()):
+        if self.tokens is None or path in OPEN:
+            return None
+        try:
+            return self._name(self.tokens, method, path, headers)
+        except ModelError as error:  # closed while it is so
+            raise Refusal("unavailable", "the service's tokens cannot be read", "ask whoever runs it") from error
+
+    def _name(self, tokens: Tokens, method: str, path: str, headers: Headers) -> str | None:
+        if not (self.always or tokens.listed()):
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
             raise Refusal("unauthorized", "found no token, expected: Authorization: Bearer TOKEN",
                           "ask for one of whoever runs the service", CHALLENGE)  # fmt: skip
-        token = self.tokens.find(given.strip())
+        token = tokens.find(given.strip())
         if token is None:
             raise Refusal("unauthorized", "found a token that is not known here, or no longer",
                           "ask for a new one of whoever runs the service", CHALLENGE)  # fmt: skip
