@@ -128,9 +128,7 @@ def test_texts_are_measured_whole_and_can_be_read_from_their_end(tiny_onnx: Path
     exact, longer = "parcel " * 62, "bill " * 9 + "parcel " * 62
     assert [count for count, _ in encoder.measured(["parcel", exact, longer, ""])] == [3, 64, 73, 2]
     assert [text for _, text in encoder.measured([exact, longer])] == [exact, longer]
-    assert [text for _, text in encoder.measured([exact, longer, "a" * 500], from_end=True)][:2] == [exact, exact]
-    ((_, letters),) = encoder.measured(["b" * 100 + "a" * 500], from_end=True)
-    assert letters.strip("a") == "" and encoder.measured([letters])[0][0] <= 64
+    assert [text for _, text in encoder.measured([exact, longer, "a"], from_end=True)] == [exact, exact, "a"]
     assert encoder.truncated == 0
 
 
