@@ -7,7 +7,8 @@
 Each client is a thread with a connection of its own (Python's http.client, on loopback) that sends one text of the
 sample's test part after the other. A phase ends after so many seconds or requests, whichever comes first. `p50` to
 `p99` are milliseconds of successful requests; `client_cpu` is what the clients themselves took of the processor, in
-cores, which they take from the services on a machine with few. With the writer another client teaches ten examples a
+cores, which they take from the services on a machine with few; `cpu_ms` is what the service took a request, which says
+more than the rate where the machine has other work (Linux only). With the writer another client teaches ten examples a
 second, one a request; SetFit cannot be taught while it serves. The result goes to benchmarks/results/load.json.
 """
 
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +61,38 @@ def main() -> None:
         fit(texts, labels, recipe="frozen").save(path).close()
         command = [str(Path(sys.executable).parent / "likewise"), "serve", str(path), "--log", "none"]
         command += ["--workers", str(given.workers), "--port"]
-        with service(command) as port:
-            found["likewise"] = phases(port, given, writing=False)
-            found["likewise, taught meanwhile"] = phases(port, given, writing=True)
+        with service(command) as served:
+            found["likewise"] = phases(served, given, writing=False)
+            found["likewise, taught meanwhile"] = phases(served, given, writing=True)
     python = given.peer_python or (Path(sys.executable) if importlib.util.find_spec("setfit") else None)
     if python is not None:
-        with service([str(python), "-m", "benchmarks.setfit_service"]) as port:
-            found["setfit"] = phases(port, given, writing=False)
+        with service([str(python), "-m", "benchmarks.setfit_service"]) as served:
+            found["setfit"] = phases(served, given, writing=False)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "load.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     show(found)
 
 
+@dataclass(frozen=True)
+class Service:
+    """Where a service answers, and the group of its processes."""
+
+    port: int
+    group: int
+
+    def cpu(self) -> float:
+        """Seconds of processor time that its processes have taken; 0 where the system does not tell."""
+        ticks = 0
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                told = file.read_text().rpartition(")")[2].split()  # behind the name: state, parent, group, ...
+                ticks += int(told[11]) + int(told[12]) if int(told[2]) == self.group else 0
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
-def service(command: list[str]) -> Iterator[int]:
-    """A service that answers on the port given."""
+def service(command: list[str]) -> Iterator[Service]:
+    """A service that answers."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     process = subprocess.Popen([*command, str(port)], start_new_session=True, stderr=subprocess.DEVNULL)
@@ -86,7 +105,7 @@ def service(command: list[str]) -> Iterator[int]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{command[0]}: the service does not answer")
             time.sleep(0.2)
-        yield port
+        yield Service(port, process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -101,29 +120,29 @@ def request(connection: http.client.HTTPConnection, method: str, path: str, body
     return answer.status
 
 
-def phases(port: int, given: argparse.Namespace, *, writing: bool) -> list[dict[str, float]]:
+def phases(served: Service, given: argparse.Namespace, *, writing: bool) -> list[dict[str, float]]:
     """A phase for each number of clients, after one that is not counted."""
-    phase(port, 4, min(2.0, given.seconds), 200)
+    phase(served, 4, min(2.0, given.seconds), 200)
     rows = []
     for clients in given.clients:
-        with writer(port) if writing else contextlib.nullcontext(lambda: 0) as taught:
-            row = phase(port, clients, given.seconds, given.requests)
+        with writer(served.port) if writing else contextlib.nullcontext(lambda: 0) as taught:
+            row = phase(served, clients, given.seconds, given.requests)
             rows.append({**row, "taught_a_second": round(taught() / row["seconds"], 1)} if writing else row)
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
-def phase(port: int, clients: int, seconds: float, requests: int) -> dict[str, float]:
+def phase(served: Service, clients: int, seconds: float, requests: int) -> dict[str, float]:
     """What so many clients see."""
     texts, _ = load("test")
     numbers = itertools.count()
     times: list[float] = []
     failed: list[object] = []
-    began, cpu = time.monotonic(), time.process_time()
+    began, cpu, theirs = time.monotonic(), time.process_time(), served.cpu()
     until = began + seconds
 
     def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
         while (number := next(numbers)) < requests and time.monotonic() < until:
             sent = time.monotonic()
             try:
@@ -149,6 +168,7 @@ def phase(port: int, clients: int, seconds: float, requests: int) -> dict[str, f
         "clients": clients, "seconds": round(took, 2), "requests_a_second": round(len(times) / took, 1),
         "failed": len(failed), **{f"p{at}": round(cuts[at - 1] * 1000, 1) for at in (50, 95, 99)},
         "client_cpu": round((time.process_time() - cpu) / took, 2),
+        "cpu_ms": round((served.cpu() - theirs) / len(times) * 1000, 1),
     }  # fmt: skip
 
 
