@@ -1,10 +1,16 @@
-"""A service that is killed under load loses no change that it acknowledged, and makes none by halves."""
+"""A service that is killed under load loses no change that it acknowledged, and makes none by halves.
+
+LIKEWISE_KILLS / 10 says how often, on each kind of datastore; `make soak` sets 200.
+"""
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,6 +23,7 @@ from rows import ROWS
 from service.processes import Served, served
 
 WRITERS = 3
+ROUNDS = max(1, int(os.environ.get("LIKEWISE_KILLS", "10")) // 20)
 
 
 @pytest.fixture
@@ -86,6 +93,14 @@ def killed(path: Path, seconds: float, *arguments: str) -> Load:
     return load
 
 
+def rounds(path: Path) -> Iterator[Load]:
+    """Kills one process and two, in turn, some moments after they began."""
+    rng = random.Random(7)
+    for _ in range(ROUNDS):
+        yield killed(path, rng.uniform(0.1, 0.9))
+        yield killed(path, rng.uniform(0.1, 0.9), "--workers", "2")
+
+
 def holds(path: Path, *loads: Load) -> None:
     """Every change that was acknowledged is there, the others whole or not at all, and the model is sound."""
     with Model.open(path) as model:
@@ -104,11 +119,11 @@ def holds(path: Path, *loads: Load) -> None:
 
 
 def test_killed_with_its_examples_in_a_file(path: Path) -> None:
-    holds(path, killed(path, 0.3), killed(path, 0.6, "--workers", "2"))
+    holds(path, *rounds(path))
 
 
 def test_killed_with_its_examples_on_a_server(on_server: Path) -> None:
-    holds(on_server, killed(on_server, 0.3), killed(on_server, 0.6, "--workers", "2"))
+    holds(on_server, *rounds(on_server))
 
 
 def test_a_stop_under_load_loses_nothing(path: Path, tmp_path: Path) -> None:
