@@ -8,7 +8,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := train,dev,openvino,parquet,postgresql,sklearn
+EXTRAS := train,dev,client,openvino,parquet,postgresql,serve,sklearn
 
 # PYTHON=/path/to/python3 chooses the interpreter; PIP_ARGS is handed to pip (for an index or a mirror of your own).
 PYTHON ?=
@@ -40,7 +40,7 @@ test: $(STAMP) ## run the tests; TEST_ARGS="-k ledger" narrows them
 
 soak: $(STAMP) ## kill processes in the midst of changes, 200 times; four writers, 500 changes each
 	@$(TEST_ENV) LIKEWISE_KILLS=200 LIKEWISE_CHANGES=500 $(BIN)/python -m pytest -q \
-		tests/test_durability.py tests/test_many_writers.py
+		tests/test_durability.py tests/test_many_writers.py tests/service/test_kills.py
 
 check: lint types imports snippets ## lint, formatting, types, import rules, the documentation's code
 

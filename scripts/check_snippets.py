@@ -5,9 +5,13 @@
 Fenced blocks named `python`, `console`, `bash` or `sh` run from top to bottom. The blocks of one file share one
 empty temporary folder and one Python namespace; nothing passes from one file to the next. In a `console` block
 the lines that start with `$ ` are run, and the others are what a reader sees printed (not compared). Blocks with
-another name, or none, are not run. Two comments steer this:
+another name, or none, are not run. Three comments steer this:
 
     <!-- not run: it takes a quarter of an hour -->     above a block skips that block; the reason is required
+
+    <!-- in the background: http://127.0.0.1:8000/ready -->
+                                                        above a shell block: it goes on running until the page ends; the
+                                                        next block begins when the address answers
 
     <!-- setup                                          runs as bash and is not shown: it makes the files that the
     cp "$REPO/examples/reviews.csv" .                   blocks need; $REPO is the checkout
@@ -18,24 +22,31 @@ Commands find the `likewise` of the Python that runs this script. The exit statu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
 import traceback
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 REPO = Path(__file__).resolve().parent.parent
 SHELLS = ("bash", "sh", "console")
 TIMEOUT = 600  # seconds a block of shell commands may take
+READY = 60  # seconds until a block in the background answers, and until it has stopped
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,}) *(?P<name>[\w+-]*)")
 _NOT_RUN = re.compile(r"^ *<!-- *not run *:? *(?P<reason>.*?) *-->\s*$")
+_BACKGROUND = re.compile(r"^ *<!-- *in the background *:? *(?P<address>\S*?) *-->\s*$")
 _SETUP = re.compile(r"^ *<!-- *setup *$")
 
 
@@ -45,18 +56,23 @@ class BadMarker(Exception):
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of code in a page: `line` is that of its first line; `skip` says why it is not run."""
+    """A piece of code in a page: `line` is that of its first line; `skip` says why it is not run.
+
+    `address`: it runs in the background, and answers there once it is ready.
+    """
 
     language: str
     code: str
     line: int
     skip: str | None = None
+    address: str | None = None
 
 
 def blocks_of(page: str) -> Iterator[Block]:
     """The blocks of a Markdown page that are meant to run, in order, skipped ones included."""
     lines = page.splitlines()
     skip: str | None = None
+    address: str | None = None
     at = 0
     while at < len(lines):
         line = lines[at]
@@ -65,6 +81,10 @@ def blocks_of(page: str) -> Iterator[Block]:
             skip = marker["reason"]
             if not skip:
                 raise BadMarker(f"line {at + 1}: a block is marked as not run without a reason")
+        elif marker := _BACKGROUND.match(line):
+            address = marker["address"]
+            if not address.startswith("http://127.0.0.1:"):
+                raise BadMarker(f"line {at + 1}: expected the address at which it answers, http://127.0.0.1:...")
         elif _SETUP.match(line):
             end = _closing(lines, at, re.compile(r"^ *--> *$"))
             yield Block("bash", "\n".join(lines[at + 1 : end]), at + 2)
@@ -72,15 +92,21 @@ def blocks_of(page: str) -> Iterator[Block]:
         elif fence:
             end = _closing(lines, at, re.compile(rf"^ *{fence['ticks'][0]}{{{len(fence['ticks'])},}} *$"))
             if fence["name"] in ("python", *SHELLS):
-                yield Block(fence["name"], textwrap.dedent("\n".join(lines[at + 1 : end])), at + 2, skip)
-            elif skip is not None:
+                if address and fence["name"] == "python":
+                    raise BadMarker(f"line {at + 1}: only a shell block runs in the background")
+                yield Block(fence["name"], textwrap.dedent("\n".join(lines[at + 1 : end])), at + 2, skip, address)
+            elif skip is not None or address is not None:
                 raise BadMarker(f"line {at + 1}: a block named {fence['name']!r} never runs; remove its marker")
-            skip, at = None, end
-        elif line.strip() and skip is not None:
-            raise BadMarker(f"line {at + 1}: a block was expected right after 'not run: {skip}'")
+            skip, address, at = None, None, end
+        elif line.strip() and (skip is not None or address is not None):
+            raise BadMarker(f"line {at + 1}: a block was expected right after {_marked(skip, address)}")
         at += 1
-    if skip is not None:
-        raise BadMarker(f"the page ends after 'not run: {skip}'")
+    if skip is not None or address is not None:
+        raise BadMarker(f"the page ends after {_marked(skip, address)}")
+
+
+def _marked(skip: str | None, address: str | None) -> str:
+    return f"'not run: {skip}'" if skip is not None else f"'in the background: {address}'"
 
 
 def _closing(lines: Sequence[str], opening: int, end: re.Pattern[str]) -> int:
@@ -122,6 +148,37 @@ def _run_shell(block: Block) -> str | None:
     return None if done.returncode == 0 else f"{done.stdout}exit status {done.returncode}"
 
 
+def _start(block: Block, log: IO[str]) -> tuple[subprocess.Popen[str] | None, str | None]:
+    """A block's process in a group of its own once it answers; or what was printed, where it does not."""
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", shell_code(block)],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + READY
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(str(block.address), timeout=5):
+                return process, None
+        except urllib.error.HTTPError:
+            return process, None  # it answers
+        except OSError:
+            time.sleep(0.2)
+    _stop(process)
+    log.seek(0)
+    return None, f"{log.read()}no answer at {block.address}"
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Tell a block's processes to stop, and wait for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(READY)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def _run_python(block: Block, page: Path, namespace: dict[str, object]) -> str | None:
     """None when the block runs through, otherwise its traceback, whose line numbers are those of the page."""
     try:
@@ -137,14 +194,23 @@ def check_page(page: Path) -> bool:
     namespace: dict[str, object] = {"__name__": "__main__"}
     started, ran, skipped = time.monotonic(), 0, []
     blocks = list(blocks_of(page.read_text(encoding="utf-8")))
-    with tempfile.TemporaryDirectory(prefix="likewise-snippets-") as folder:
+    with tempfile.TemporaryDirectory(prefix="likewise-snippets-") as folder, contextlib.ExitStack() as running:
         os.chdir(folder)
         try:
             for block in blocks:
                 if block.skip is not None:
                     skipped.append(f"  line {block.line} not run: {block.skip}")
                     continue
-                failure = _run_shell(block) if block.language in SHELLS else _run_python(block, page, namespace)
+                failure: str | None
+                if block.address is not None:
+                    log = running.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+                    process, failure = _start(block, log)
+                    if process is not None:
+                        running.callback(_stop, process)
+                elif block.language in SHELLS:
+                    failure = _run_shell(block)
+                else:
+                    failure = _run_python(block, page, namespace)
                 if failure is not None:
                     print(f"{name}:{block.line}: this {block.language} block fails\n")
                     print(textwrap.indent(block.code, "    ") + "\n\n" + textwrap.indent(failure, "    "))

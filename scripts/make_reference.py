@@ -22,7 +22,8 @@ from likewise.cli import INTERRUPTED, OURS, READER_GONE, USER, cli
 from likewise.commands.options import DEBUG_VARIABLE
 from likewise.comparing import MOST
 from likewise.evaluation.report import Evaluation
-from likewise.settings import Scope, Setting, settings_of
+from likewise.setting import Scope, Setting
+from likewise.settings import settings_of
 from likewise.types import Neighbour, Prediction
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -158,6 +159,12 @@ print(Settings.resolve(neighbours=3))
 ## Answering
 
 {answer}
+
+## The service
+
+`likewise serve` reads these, and those of answering.
+
+{serve}
 
 `{debug}=1` is no setting: it does for every command what `--debug` does for one.
 """.strip()
@@ -300,7 +307,12 @@ def _shape(value: Any, indent: str = "") -> str:
 
 def settings_page() -> str:
     """The settings, a table for each scope."""
-    return SETTINGS_PAGE.format(made=MADE, fit=_rows("fit"), answer=_rows("answer"), debug=DEBUG_VARIABLE) + "\n"
+    return (
+        SETTINGS_PAGE.format(
+            made=MADE, fit=_rows("fit"), answer=_rows("answer"), serve=_rows("serve"), debug=DEBUG_VARIABLE
+        )
+        + "\n"
+    )
 
 
 def _rows(scope: Scope) -> str:

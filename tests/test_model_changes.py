@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likewise.errors import ExampleError, LabelError, LikewiseError, ModelError
+from likewise.errors import (
+    ExampleChanged,
+    ExampleError,
+    LabelError,
+    LabelTaken,
+    LabelUnknown,
+    LikewiseError,
+    ModelError,
+    RevisionError,
+)
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Prediction
@@ -260,6 +269,52 @@ def test_refusals_say_what_to_do(model: Model) -> None:
 
 
 # Several labels a text
+
+
+def test_a_change_after_the_revision_that_was_seen_is_refused(model: Model) -> None:
+    seen = model.revision
+    model.relabel(1, "invoice", seen=seen)
+    for change in (lambda: model.relabel(1, "delivery", seen=seen), lambda: model.forget(1, seen=seen)):
+        with pytest.raises(ExampleChanged, match=f"was changed at revision {seen + 1}, after revision {seen}"):
+            change()
+    assert model.revision == seen + 1
+    model.relabel(2, "invoice", seen=seen)  # another example's change is no conflict
+    (number,) = model.teach("a sick bird", "health").ids
+    model.forget(number, seen=model.revision)
+    model.forget(1, seen=seen + 1)
+
+
+def test_a_search_a_page_at_a_time(model: Model) -> None:
+    model.teach("a bird that is sick", "delivery")
+    found = model.examples(contains=["SICK", "bird"])
+    assert [example.text for example in found] == ["a bird that is sick"]
+    assert model.examples(contains=["sick", "parcel"]) == []
+    pages, after = [], 0
+    while page := model.examples(label="delivery", after_id=after, limit=7):
+        pages.append(page)
+        after = page[-1].id
+    assert [example for page in pages for example in page] == model.examples(label="delivery")
+    assert [len(page) for page in pages[:-1]] == [7] * (len(pages) - 1)
+    assert model.size == len(model.examples())
+    model.teach(["a sick bird", "a blue tree"], ["health", "health"])
+    model.forget(1)
+    changes = model.history()
+    assert model.history(1) + model.history(1, before=4) + model.history(before=3) == changes
+    with model.as_of(1) as past:
+        assert past.size == model.size - 2
+        assert past.history(before=3) == changes[-1:]
+
+
+def test_an_error_says_by_its_kind_what_is_missing(model: Model) -> None:
+    for kind, change in (
+        (LabelUnknown, lambda: model.rename_label("health", "x")),
+        (LabelUnknown, lambda: model.merge_labels(["health"], "invoice")),
+        (LabelTaken, lambda: model.rename_label("delivery", "invoice")),
+        (RevisionError, lambda: model.revert(99)),
+        (RevisionError, lambda: model.as_of(99)),
+    ):
+        with pytest.raises(kind):
+            change()
 
 
 def test_changes_with_several_labels(tiny_encoder: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from likewise.errors import SettingError
-from likewise.settings import SETTINGS, Setting, Settings, settings_of
+from likewise.setting import Setting
+from likewise.settings import SETTINGS, Settings, settings_of
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,19 @@ def test_defaults() -> None:
         "runtime": "auto",
         "lock_timeout": 10.0,
         "max_text": 1_000_000,
+        "http_host": "127.0.0.1",
+        "http_port": 8000,
+        "http_workers": 1,
+        "http_allow_hosts": None,
+        "http_allow_origins": None,
+        "http_max_body": 1_048_576,
+        "http_max_texts": 256,
+        "http_timeout": 30.0,
+        "http_batch_wait": 2.0,
+        "http_batch_texts": 32,
+        "http_queue": 1024,
+        "http_grace": 30.0,
+        "http_log": "requests",
     }
 
 
@@ -99,6 +113,8 @@ def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch, variable: 
 def test_a_container_platforms_variables_are_no_slips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKEWISE_PORT", "tcp://10.0.0.1:8000")
     monkeypatch.setenv("LIKEWISE_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("LIKEWISE_SERVICE_PORT", "8000")
+    monkeypatch.setenv("LIKEWISE_SERVICE_PORT_HTTP", "8000")
     assert Settings.resolve() == Settings()
 
 
@@ -117,7 +133,7 @@ def test_construction_checks_and_values_are_frozen() -> None:
 
 
 def test_the_scopes_share_out_the_table() -> None:
-    names = [setting.name for scope in ("fit", "answer") for setting in settings_of(scope)]
+    names = [setting.name for scope in ("fit", "answer", "serve") for setting in settings_of(scope)]
     assert names == list(SETTINGS) == list(get_type_hints(Settings))
     assert [s.name for s in settings_of("answer")] == [
         "neighbours",
@@ -132,7 +148,8 @@ def test_the_scopes_share_out_the_table() -> None:
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
 def test_every_setting_has_what_a_command_line_needs(setting: Setting) -> None:
     assert setting.help and not setting.help.endswith(".")
-    assert setting.flag == "--" + setting.name.replace("_", "-")
+    assert setting.flag == "--" + setting.name.removeprefix("http_").replace("_", "-")
+    assert setting.name.startswith("http_") == (setting.scope == "serve")
     assert setting.variable == "LIKEWISE_" + setting.name.upper()
     assert setting.check(setting.default) == setting.default
     if setting.default is not None:

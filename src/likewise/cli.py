@@ -23,6 +23,7 @@ from likewise.commands.changing import forget, merge_labels, relabel, rename_lab
 from likewise.commands.making import demo, fit, recipes, train_encoder, wrap
 from likewise.commands.options import DEBUG_VARIABLE, Group, ReaderGone, one_line, say
 from likewise.commands.remembering import diff, erase, export, history, move, refit, revert
+from likewise.commands.serving import serve, token
 from likewise.errors import LikewiseError, suggestion
 from likewise.progress import LikewiseWarning
 
@@ -61,7 +62,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     demo, fit, wrap, train_encoder, classify, evaluate, teach, forget, relabel, rename_label, merge_labels,
-    history, diff, revert, erase, refit, move, export, recipes, check,
+    history, diff, revert, erase, refit, move, export, recipes, serve, token, check,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -3,8 +3,12 @@
     LikewiseError                  whatever we foresaw; the command line ends with status 2
     ├── UsageError (ValueError)    what was asked cannot be done as asked
     │   ├── DataError              a file, a row, a text or a column is not what it should be
-    │   ├── LabelError             a label is malformed, unknown, or already there
+    │   ├── LabelError             a label is malformed, or not what the task wants
+    │   │   ├── LabelUnknown       no example has it
+    │   │   └── LabelTaken         it is there already
     │   ├── ExampleError           no such example, or it was forgotten
+    │   │   └── ExampleChanged     it was changed after the revision that the caller has seen
+    │   ├── RevisionError          there is no such revision
     │   ├── SettingError           unknown or ill-typed setting, recipe or option
     │   └── EncoderError           an encoder cannot be found, read or trusted
     ├── ModelError                 a model directory cannot be used
@@ -44,8 +48,24 @@ class LabelError(UsageError):
     """A label is malformed, unknown, or already there."""
 
 
+class LabelUnknown(LabelError):
+    """No example has this label."""
+
+
+class LabelTaken(LabelError):
+    """A label of this name is there already."""
+
+
 class ExampleError(UsageError):
     """No example has this id, or it was forgotten."""
+
+
+class ExampleChanged(ExampleError):
+    """An example was changed after the revision that the caller has seen."""
+
+
+class RevisionError(UsageError):
+    """There is no such revision."""
 
 
 class SettingError(UsageError):

@@ -21,7 +21,7 @@ from likewise.bundle import Layout, Manifest, datastore_of, read_manifest
 from likewise.comparing import changed_answers, differences
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
-from likewise.errors import LedgerReadOnly, UsageError
+from likewise.errors import LedgerReadOnly, RevisionError, UsageError
 from likewise.moving import move
 from likewise.progress import Progress
 from likewise.saving import copy, save
@@ -133,6 +133,11 @@ class Model:
         """Texts whose end the encoder did not see, since the model was opened."""
         return self._answering.truncated
 
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return self._ledger.example_count(self._at)
+
     # Answers
 
     @overload  # a string is a sequence of strings too, to a type checker; here it always means one text
@@ -153,6 +158,19 @@ class Model:
         if cite < 0:
             raise UsageError(f"neighbours: found {cite}, expected 0 or more")
         return list(self._answering.predictions(check_texts(texts, self.settings.max_text), cite))
+
+    def measured(self, texts: Sequence[str], from_end: bool = False) -> list[tuple[int, str]]:
+        """How many tokens each text has, special ones included, and the text; `classify` reads `max_tokens`.
+
+        With `from_end`, one that is too long comes back without its beginning, so that its end is what is read.
+        DataError for a text that is none.
+        """
+        return self._answering.encoder.measured(check_texts(texts, self.settings.max_text), from_end)
+
+    @property
+    def max_tokens(self) -> int:
+        """As many tokens of a text are read, special ones included."""
+        return self._answering.encoder.max_tokens
 
     def evaluate(
         self, texts: Sequence[str], labels: Sequence[Labels], progress: Callable[[int, int], None] | None = None
@@ -209,9 +227,14 @@ class Model:
         ]
         return self._writable.teach(new, fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict)
 
-    def forget(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Change:
-        """Forget examples; they no longer vote, cite or shape the head. ExampleError for an id that is not there."""
-        return self._writable.forget(check_ids(ids), by=who(by), note=note)
+    def forget(
+        self, ids: int | Sequence[int], by: str | None = None, note: str | None = None, seen: int | None = None
+    ) -> Change:
+        """Forget examples; they no longer vote, cite or shape the head. ExampleError for an id that is not there.
+
+        `seen`: the last revision that the caller has seen; ExampleChanged for an example that was changed after it.
+        """
+        return self._writable.forget(check_ids(ids), by=who(by), note=note, seen=seen)
 
     def relabel(
         self,
@@ -219,15 +242,20 @@ class Model:
         labels: Labels | Sequence[Labels],
         by: str | None = None,
         note: str | None = None,
+        seen: int | None = None,
     ) -> Change:
-        """Give an example other labels, or each of a list of examples its own. ExampleError, LabelError."""
+        """Give an example other labels, or each of a list of examples its own. ExampleError, LabelError.
+
+        `seen`: the last revision that the caller has seen; ExampleChanged for an example that was changed after it.
+        """
         if isinstance(ids, int | np.integer):
             labels = [cast(Labels, labels)]
         numbers = check_ids(ids)
-        return self._writable.relabel(numbers, check_label_sets(labels, len(numbers), self.task), by=who(by), note=note)
+        label_sets = check_label_sets(labels, len(numbers), self.task)
+        return self._writable.relabel(numbers, label_sets, by=who(by), note=note, seen=seen)
 
     def rename_label(self, old: str, new: str, by: str | None = None, note: str | None = None) -> Change:
-        """Give a label another name, one that is not in use. LabelError."""
+        """Give a label another name, one that is not in use. LabelUnknown, LabelTaken."""
         (former,) = check_labels(old, "single", "old label")
         (name,) = check_labels(new, "single", "new label")
         return self._writable.rename_label(former, name, by=who(by), note=note)
@@ -235,7 +263,7 @@ class Model:
     def merge_labels(
         self, labels: str | Sequence[str], into: str, by: str | None = None, note: str | None = None
     ) -> Change:
-        """Make one label, new or there already, of several. LabelError for one that is unknown."""
+        """Make one label, new or there already, of several. LabelUnknown."""
         (name,) = check_labels(into, "single", "into")
         olds = check_labels(labels, None, "labels")
         return self._writable.merge_labels(olds, name, by=who(by), note=note)
@@ -245,20 +273,25 @@ class Model:
         ids: Sequence[int] | None = None,
         label: str | None = None,
         ref: str | None = None,
-        contains: str | None = None,
+        contains: str | Sequence[str] | None = None,
         after_id: int = 0,
         limit: int | None = None,
     ) -> list[Example]:
-        """The examples as they stand, in the order of their ids, as far as all the conditions given hold."""
+        """The examples as they stand, in the order of their ids, as far as all the conditions given hold.
+
+        `contains` is a part of the text, or several that all have to be in it, in upper or lower case. A page begins
+        after `after_id` and holds at most `limit`.
+        """
         return self._ledger.examples(
             ids=ids, label=label, ref=ref, contains=contains, after_id=after_id, limit=limit, at=self._at
         )
 
     # The past
 
-    def history(self, limit: int | None = None) -> list[Revision]:
-        """The changes up to this model's revision, newest first, at most `limit`."""
-        return self._ledger.revisions(limit, self._at)
+    def history(self, limit: int | None = None, before: int | None = None) -> list[Revision]:
+        """The changes up to this model's revision, or `before` another, newest first, at most `limit`."""
+        upto = self._at if before is None else before - 1 if self._at is None else min(before - 1, self._at)
+        return self._ledger.revisions(limit, upto)
 
     def history_of(self, example: int) -> list[ExampleVersion]:
         """What each change made of one example, newest first. ExampleError for an id that was never given."""
@@ -269,14 +302,15 @@ class Model:
         """The model as it stood at a revision or a time (ISO 8601; without offset it is UTC), for reading only.
 
         It answers from the examples as they stood then, with the present encoder, whitening and tuned values. Close
-        it when done with it. UsageError for a revision that is none, or a time that cannot be read.
+        it when done with it. RevisionError for a revision that is none, UsageError for a time that
+        cannot be read.
         """
         return Model(self._layout.root, self.settings, past=Past(self, self._revision_of(when)))
 
     def revert(self, when: int | str | datetime, by: str | None = None, note: str | None = None) -> Change:
         """Make every example what it was at a revision or a time, as a new change that can itself be reverted.
 
-        `ids` are the examples that it changed. UsageError as for `as_of`.
+        `ids` are the examples that it changed. Errors as those of `as_of`.
         """
         return self._writable.revert(self._revision_of(when), by=who(by), note=note)
 
@@ -356,7 +390,7 @@ class Model:
         if isinstance(moment, datetime):
             return min(self._ledger.revision_at(moment), self.revision)
         if not 0 <= moment <= self.revision:
-            raise UsageError(
+            raise RevisionError(
                 f"revision {moment}: found none of that number, expected 0 to {self.revision}; see the history"
             )
         return moment

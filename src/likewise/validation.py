@@ -98,7 +98,8 @@ def check_ids(ids: object) -> list[int]:
 def check_moment(when: object) -> int | datetime:
     """A revision's number, or a time: ISO 8601, in UTC where it has no offset. UsageError for anything else."""
     if isinstance(when, datetime):
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
+        with suppress(OverflowError):  # in the first or last hours of the calendar
+            return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
     if not isinstance(when, bool) and isinstance(when, Integral):
         return int(when)
     if isinstance(when, str):

@@ -38,7 +38,8 @@ def test_the_commands_are_those_of_the_design(likewise):
 
     assert listed == [
         "demo", "fit", "wrap", "train-encoder", "classify", "evaluate", "teach", "forget", "relabel", "rename-label",
-        "merge-labels", "history", "diff", "revert", "erase", "refit", "move", "export", "recipes", "check",
+        "merge-labels", "history", "diff", "revert", "erase", "refit", "move", "export", "recipes", "serve",
+        "token", "check",
     ]  # fmt: skip
 
 

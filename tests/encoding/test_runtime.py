@@ -123,6 +123,15 @@ def test_truncated_texts_are_counted_and_equal_their_beginning(tiny_onnx: Path) 
     np.testing.assert_allclose(found[2], found[1], atol=1e-5)
 
 
+def test_texts_are_measured_whole_and_can_be_read_from_their_end(tiny_onnx: Path) -> None:
+    encoder = Encoder(tiny_onnx, threads=1)
+    exact, longer = "parcel " * 62, "bill " * 9 + "parcel " * 62
+    assert [count for count, _ in encoder.measured(["parcel", exact, longer, ""])] == [3, 64, 73, 2]
+    assert [text for _, text in encoder.measured([exact, longer])] == [exact, longer]
+    assert [text for _, text in encoder.measured([exact, longer, "a"], from_end=True)] == [exact, exact, "a"]
+    assert encoder.truncated == 0
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=needs_openvino)])
 def test_many_threads_use_one_encoder(tiny_onnx: Path, runtime: Any) -> None:
     encoder = Encoder(tiny_onnx, threads=1, token_budget=64, runtime=runtime)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -89,12 +91,41 @@ def test_a_marked_block_is_skipped_with_its_reason(tmp_path: Path) -> None:
     assert "line 4 not run: needs an hour" in said
 
 
+def test_a_block_in_the_background_runs_until_the_page_ends(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    page = f"""
+<!-- in the background: {address}/ -->
+```bash
+echo $$ > pid
+exec python -m http.server {port} --bind 127.0.0.1
+```
+
+```bash
+cp pid {tmp_path}/pid
+python -c "import urllib.request as r; assert r.urlopen('{address}/pid').read()"
+```
+"""
+    status, said = check(tmp_path, page)
+    assert status == 0, said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    status, said = check(tmp_path, page.replace("exec", "echo why; exit 1; exec"))
+    assert status == 1
+    assert "why" in said and f"no answer at {address}/" in said
+
+
 @pytest.mark.parametrize(
     ("page", "complaint"),
     [
         ("<!-- not run: -->\n```python\n```\n", "line 1: a block is marked as not run without a reason"),
         ("<!-- not run: slow -->\nprose\n```python\n```\n", "line 2: a block was expected"),
         ("<!-- not run: slow -->\n", "the page ends after"),
+        ("<!-- in the background: https://example.org -->\n```bash\n```\n", "line 1: expected the address"),
+        ("<!-- in the background: http://127.0.0.1:1/ -->\n```python\n```\n", "line 2: only a shell block"),
+        ("<!-- in the background: http://127.0.0.1:1/ -->\nprose\n", "line 2: a block was expected"),
+        ("<!-- in the background: http://127.0.0.1:1/ -->\n", "the page ends after 'in the background"),
         ("<!-- not run: slow -->\n```json\n```\n", "line 2: a block named 'json' never runs"),
         ("```python\n1\n", "line 1: what opens here is never closed"),
         ("```console\nlikewise demo\n```\n", "line 2: a console block without a line that starts with '$ '"),

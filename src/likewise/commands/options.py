@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from likewise.errors import suggestion
-from likewise.settings import SETTINGS, Setting, Settings
+from likewise.setting import Setting
+from likewise.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
     from likewise.data import Columns

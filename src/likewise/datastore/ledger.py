@@ -46,8 +46,10 @@ from likewise.datastore.teaching import Slot, State, Teaching
 from likewise.errors import (
     DataError,
     LabelError,
+    LabelTaken,
+    LabelUnknown,
     LedgerError,
-    UsageError,
+    RevisionError,
     suggestion,
 )
 from likewise.types import Change, Erasure, OnConflict, Storage, Task
@@ -217,14 +219,17 @@ class Ledger(LedgerView):
         return Change(revision, tuple(id_of(slot) for slot in slots), added=counts["added"], updated=counts["updated"],
                       known=counts["known"], kept=counts["kept"], conflicts=conflicts)  # fmt: skip
 
-    def forget(self, ids: Iterable[int], *, by: str | None = None, note: str | None = None) -> Change:
+    def forget(
+        self, ids: Iterable[int], *, by: str | None = None, note: str | None = None, seen: int | None = None
+    ) -> Change:
         """Forget examples: they stay in the history and decide nothing any more.
 
-        Raises ExampleError for an id that is unknown or forgotten already.
+        Raises ExampleError for an id that is unknown or forgotten already, ExampleChanged for an example that was
+        changed after revision `seen`, where that is given.
         """
         listed = [int(number) for number in ids]
         with self._write() as connection:
-            found = required(connection, listed)
+            found = required(connection, listed, seen)
             return record(connection, "forgot", listed, found, dict.fromkeys(found), by, note)
 
     def relabel(
@@ -234,35 +239,37 @@ class Ledger(LedgerView):
         *,
         by: str | None = None,
         note: str | None = None,
+        seen: int | None = None,
     ) -> Change:
         """Give examples other labels, one label set an id; for an id given twice the later one holds.
 
-        Raises ExampleError for an id that is unknown or forgotten, LabelError for labels that the task does not allow.
+        Raises ExampleError for an id that is unknown or forgotten, ExampleChanged for an example that was changed after
+        revision `seen`, where that is given, LabelError for labels that the task does not allow.
         """
         listed = [int(number) for number in ids]
         if len(listed) != len(labels):
             raise LabelError(f"{len(listed)} ids and {len(labels)} label sets; expected one label set for each id")
         wanted = {number: self._checked(its, f"example {number}") for number, its in zip(listed, labels, strict=True)}
         with self._write() as connection:
-            return record(connection, "relabelled", listed, required(connection, listed), wanted, by, note)
+            return record(connection, "relabelled", listed, required(connection, listed, seen), wanted, by, note)
 
     def rename_label(self, old: str, new: str, *, by: str | None = None, note: str | None = None) -> Change:
         """Rename a label wherever it stands; `ids` are the examples that have it.
 
-        Raises LabelError when `old` is unknown, or when `new` is there already (merge_labels joins two labels).
+        Raises LabelUnknown for `old`, or LabelTaken when `new` is there already (merge_labels joins two labels).
         """
         with self._write() as connection:
             known = reading.label_counts(connection)
             if old not in known:
                 raise _unknown_label(old, known)
             if new in known:
-                raise LabelError(f"label {new!r} exists already; to join {old!r} with it use merge-labels")
+                raise LabelTaken(f"label {new!r} exists already; to join {old!r} with it use merge-labels")
             return exchange(connection, "renamed", {old}, new, by, note)
 
     def merge_labels(self, olds: Sequence[str], into: str, *, by: str | None = None, note: str | None = None) -> Change:
         """Put `into`, a new label or one that is there, in the place of others; `ids` are the examples that had them.
 
-        Raises LabelError for an unknown label.
+        Raises LabelUnknown.
         """
         with self._write() as connection:
             known = reading.label_counts(connection)
@@ -274,12 +281,14 @@ class Ledger(LedgerView):
     def revert(self, target: int, *, by: str | None = None, note: str | None = None) -> Change:
         """Make every example what it was at an earlier revision, as one new change; `ids` are those that it changes.
 
-        Nothing differs: no revision. The history keeps what is undone. Raises UsageError for a revision that is none.
+        Nothing differs: no revision. The history keeps what is undone. RevisionError for a revision that is none.
         """
         with self._write() as connection:
             last = reading.last_revision(connection)
             if not 0 <= target <= last:
-                raise UsageError(f"revision {target}: found none of that number, expected 0 to {last}; see the history")
+                raise RevisionError(
+                    f"revision {target}: found none of that number, expected 0 to {last}; see the history"
+                )
             return revert(connection, target, by, note)
 
     def erase(self, ids: Iterable[int], *, by: str | None = None, note: str | None = None) -> Erasure:
@@ -367,9 +376,9 @@ def _opened(location: str | os.PathLike[str], read_only: bool, lock_timeout: flo
         raise
 
 
-def _unknown_label(found: str, known: Iterable[str]) -> LabelError:
-    return LabelError(f"no example has the label {found!r}{suggestion(found, known)}; nothing was changed, "
-                      "use a label that the model knows")  # fmt: skip
+def _unknown_label(found: str, known: Iterable[str]) -> LabelUnknown:
+    return LabelUnknown(f"no example has the label {found!r}{suggestion(found, known)}; nothing was changed, "
+                        "use a label that the model knows")  # fmt: skip
 
 
 def _state(version: Version) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -93,6 +93,8 @@ class Version:
     labels: tuple[str, ...] | None
     ref: str | None
     source: str | None
+    revision: int = field(compare=False)
+    """When it became so; two versions are equal where they say the same."""
 
 
 def chunks(items: Iterable[_Item], size: int = _CHUNK) -> Iterator[list[_Item]]:
@@ -164,14 +166,15 @@ def latest_versions(connection: Connection, ids: Iterable[int], at: int = _GREAT
         versions.c.labels,
         versions.c.ref,
         versions.c.source,
+        versions.c.revision,
     )
     statement = select(*columns).join_from(versions, texts).where(NEWEST)
     found: dict[int, Version] = {}
     for chunk in chunks(possible(ids)):
         for row in connection.execute(statement.where(versions.c.example_id.in_(chunk)), {"at": at}):
-            number, text_id, digest, stored, ref, source = row
+            number, text_id, digest, stored, ref, source, revision = row
             labels = None if stored is None else read(stored)
-            found[number] = Version(number, text_id, digest, labels, ref, source)
+            found[number] = Version(number, text_id, digest, labels, ref, source, revision)
     return found
 
 
@@ -290,7 +293,7 @@ def find_examples(
     ids: Sequence[int] | None,
     label: str | None,
     ref: str | None,
-    contains: str | None,
+    contains: str | Sequence[str] | None,
     after_id: int,
     limit: int | None,
     at: int | None,
@@ -299,6 +302,7 @@ def find_examples(
     number = versions.c.example_id
     columns = (number, texts.c.text, versions.c.labels, versions.c.ref, versions.c.source, versions.c.revision)
     statement = select(*columns).join_from(versions, texts).where(LIVE, number > after_id).order_by(number)
+    statement = statement.execution_options(yield_per=1000)  # a page is full long before the last example
     if ref is not None:
         statement = statement.where(versions.c.ref == ref)
     if label is not None:
@@ -308,7 +312,8 @@ def find_examples(
         [statement] if ids is None else (statement.where(number.in_(chunk)) for chunk in chunks(possible(ids)))
     )
     read = label_reader()
-    part = None if contains is None else contains.casefold()
+    parts = [contains] if isinstance(contains, str) else contains or ()
+    folded = [part.casefold() for part in parts]
 
     def found() -> Iterator[Example]:
         for one in statements:
@@ -316,15 +321,24 @@ def find_examples(
                 one, {"at": _GREATEST if at is None else at}
             ):
                 labels = read(stored)
-                if (label is None or label in labels) and (part is None or part in text.casefold()):
+                if (label is None or label in labels) and _has_all(text, folded):
                     yield Example(example_id, text, labels, its_ref, source, revision)
 
     return list(islice(found(), limit))
 
 
-def live_count(connection: Connection) -> int:
-    """How many examples there are."""
-    return connection.execute(select(func.count()).select_from(versions).where(LIVE)).scalar_one()
+def _has_all(text: str, folded: Sequence[str]) -> bool:
+    """Whether a text has all these parts, in upper or lower case."""
+    if not folded:
+        return True
+    text = text.casefold()
+    return all(part in text for part in folded)
+
+
+def live_count(connection: Connection, at: int | None = None) -> int:
+    """How many examples there are (at a revision)."""
+    statement = select(func.count()).select_from(versions).where(LIVE)
+    return connection.execute(statement, {"at": _GREATEST if at is None else at}).scalar_one()
 
 
 def label_counts(connection: Connection, at: int | None = None) -> dict[str, int]:

@@ -92,14 +92,15 @@ class LedgerView:
         ids: Iterable[int] | None = None,
         label: str | None = None,
         ref: str | None = None,
-        contains: str | None = None,
+        contains: str | Sequence[str] | None = None,
         after_id: int = 0,
         limit: int | None = None,
         at: int | None = None,
     ) -> list[Example]:
         """The examples that meet all conditions, by id, at most `limit`: as they stand, or stood at revision `at`.
 
-        `contains` looks for a part of the text in upper or lower case. Unknown and forgotten ids are left out.
+        `contains` is a part of the text, or several that all have to be in it, in upper or lower case. Unknown and
+        forgotten ids are left out.
         """
         wanted = None if ids is None else list(ids)
         return self._store.read(
@@ -108,9 +109,9 @@ class LedgerView:
             )
         )
 
-    def example_count(self) -> int:
-        """How many examples there are."""
-        return self._store.read(reading.live_count)
+    def example_count(self, at: int | None = None) -> int:
+        """How many examples there are, or were at revision `at`."""
+        return self._store.read(lambda connection: reading.live_count(connection, at))
 
     def labels(self, at: int | None = None) -> dict[str, int]:
         """How many examples have each label, by name: as they stand, or stood at revision `at`."""

@@ -23,7 +23,7 @@ from likewise.datastore.ledger_reading import (
 )
 from likewise.datastore.schema import ERASING, MOVED, embeddings, examples, meta, revisions, texts, versions
 from likewise.datastore.teaching import Slot
-from likewise.errors import ExampleError
+from likewise.errors import ExampleChanged, ExampleError
 from likewise.types import Change, Erasure, Storage
 
 _ROWS = 1000  # rows handed to the database at once
@@ -54,8 +54,8 @@ def write_taught(
         for slot, number in zip(new, made, strict=True):
             slot.example_id = number
     after = (
-        Version(id_of(slot), ids_of_texts[slot.now.digest], slot.now.digest, slot.now.labels, slot.now.ref, source)
-        for slot in changed
+        Version(id_of(slot), ids_of_texts[now.digest], now.digest, now.labels, now.ref, source, revision)
+        for slot, now in ((slot, slot.now) for slot in changed)
     )
     _write_versions(connection, revision, after)
     return revision
@@ -149,8 +149,11 @@ def complete(connection: Connection) -> None:
     connection.execute(delete(meta).where(meta.c.key == ERASING))
 
 
-def required(connection: Connection, ids: Iterable[int]) -> dict[int, Version]:
-    """The latest versions of these examples. Raises ExampleError for one that is unknown or forgotten."""
+def required(connection: Connection, ids: Iterable[int], seen: int | None = None) -> dict[int, Version]:
+    """The latest versions of these examples. Raises ExampleError for one that is unknown or forgotten.
+
+    With `seen`, ExampleChanged for one whose latest version came after that revision.
+    """
     listed = list(ids)
     found = latest_versions(connection, listed)
     for number in listed:
@@ -161,6 +164,11 @@ def required(connection: Connection, ids: Iterable[int]) -> dict[int, Version]:
         if found[number].labels is None:
             raise ExampleError(
                 f"example {number} was forgotten already; nothing was changed, leave it out and try again"
+            )
+        if seen is not None and found[number].revision > seen:
+            raise ExampleChanged(
+                f"example {number} was changed at revision {found[number].revision}, after revision {seen}, the last "
+                "one that was seen; nothing was changed, look at it again"
             )
     return found
 

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -126,6 +127,32 @@ class Encoder:
                     progress(done, len(texts))
         embeddings, logits = outputs
         return embeddings, logits if self.labels else None
+
+    def measured(self, texts: Sequence[str], from_end: bool = False) -> list[tuple[int, str]]:
+        """How many tokens each text has, special ones included, and the text itself.
+
+        With `from_end`, one that is too long comes back without its beginning, so that its end is what is read.
+        """
+        found = []
+        for text in texts:
+            encoding = self._whole.encode(text)
+            over = len(encoding.ids) - self.max_tokens
+            if from_end and over > 0:
+                own = [
+                    at
+                    for at, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+                    if not special
+                ]
+                text = text[own[min(over, len(own) - 1)][0] :]
+            found.append((len(encoding.ids), text))
+        return found
+
+    @cached_property
+    def _whole(self) -> Tokenizer:
+        """The tokenizer, cutting nothing off."""
+        whole = Tokenizer.from_str(self._tokenizer.to_str())
+        whole.no_truncation()
+        return whole
 
     def _tokenise(self, texts: Sequence[str], start: int) -> list[list[int]]:
         # One text at a time: tokenizers' own pool of threads would warn after a fork and ignore `threads`, and a

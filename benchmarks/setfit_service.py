@@ -1,0 +1,46 @@
+"""The peer of benchmarks/load.py: a minimal FastAPI service around SetFit, as one would write it in an afternoon.
+
+    python -m benchmarks.setfit_service PORT
+
+The encoder is all-MiniLM-L6-v2 as it is, with SetFit's logistic regression on the sample's embeddings: what is measured
+is serving, and the encoder costs the same however it was trained.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+from setfit import SetFitModel
+
+from likewise.encoding.names import resolve
+from likewise.sample import load
+
+
+class Question(BaseModel):
+    texts: list[str]
+
+
+def make_app() -> FastAPI:
+    texts, labels = load("train")
+    model = SetFitModel.from_pretrained(str(resolve("all-MiniLM-L6-v2")), labels=sorted(set(labels)))
+    model.model_head.fit(model.model_body.encode(list(texts), show_progress_bar=False), list(labels))
+    app = FastAPI()
+
+    @app.get("/ready")
+    def ready() -> dict[str, str]:
+        return {"status": "ready"}
+
+    @app.post("/v1/classify")
+    def classify(question: Question) -> list[dict[str, object]]:
+        scores = model.predict_proba(question.texts, show_progress_bar=False).tolist()
+        names = [str(name) for name in model.model_head.classes_]
+        return [{"label": names[row.index(max(row))], "scores": dict(zip(names, row, strict=True))} for row in scores]
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(make_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False)

@@ -1,0 +1,173 @@
+"""What the clients ask of the service, and how its answers are read; free of any network."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from likewise.types import Change, Erasure, Example, ExampleVersion, Neighbour, OnConflict, Prediction, Revision, Scores
+
+Labels = str | Sequence[str]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A request, and how its answer is read.
+
+    `again`: it may be sent once more though it may have been carried out already, because that changes nothing more.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    body: Mapping[str, Any] | None = None
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    again: bool = True
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Some of what was asked for; `next` is where the rest begins, None for the last."""
+
+    items: list[T]
+    next: str | None
+
+
+def classify(texts: Sequence[str], neighbours: int | None, as_of: int | str | None) -> Call[list[Prediction]]:
+    body = _given(texts=list(texts), neighbours=neighbours, as_of=as_of)
+    return Call("POST", "/v1/classify", lambda rows: [_prediction(row) for row in rows], body)
+
+
+def teach(
+    texts: Sequence[str],
+    labels: Sequence[Labels],
+    refs: Sequence[str | None] | None,
+    on_conflict: OnConflict | None,
+    note: str | None,
+) -> Call[Change]:
+    """Every example gets a reference, by which the service knows it again where the request is sent once more."""
+    given = [None] * len(texts) if refs is None else refs
+    rows = [
+        {"text": text, "labels": _plain(its), "ref": ref or f"client-{uuid.uuid4()}"}
+        for text, its, ref in zip(texts, labels, given, strict=True)
+    ]
+    return Call("POST", "/v1/examples", _change, _given(examples=rows, on_conflict=on_conflict, note=note))
+
+
+def relabel(example: int, labels: Labels, seen: int | None, note: str | None) -> Call[Change]:
+    body = _given(labels=_plain(labels), note=note)
+    path, headers = f"/v1/examples/{example}", _match(seen)
+    return Call("PATCH", path, _change, body, headers=headers, again=seen is None)
+
+
+def forget(example: int, seen: int | None) -> Call[Change]:
+    return Call("DELETE", f"/v1/examples/{example}", _change, headers=_match(seen), again=False)
+
+
+def erase(example: int) -> Call[Erasure]:
+    return Call("DELETE", f"/v1/examples/{example}", _erasure, query={"erase": "true"}, again=False)
+
+
+def examples(
+    words: str | None, label: str | None, ref: str | None, ids: Sequence[int] | None, limit: int, cursor: str | None
+) -> Call[Page[Example]]:
+    query = _given(words=words, label=label, ref=ref, id=ids and list(ids), limit=limit, cursor=cursor)
+    return Call(
+        "GET", "/v1/examples", lambda row: Page([_example(one) for one in row["examples"]], row["next"]), query=query
+    )
+
+
+def history_of(example: int) -> Call[list[ExampleVersion]]:
+    return Call("GET", f"/v1/examples/{example}", lambda row: [_version(one) for one in row["history"]])
+
+
+def history(limit: int, cursor: str | None) -> Call[Page[Revision]]:
+    query = _given(limit=limit, cursor=cursor)
+    return Call(
+        "GET", "/v1/history", lambda row: Page([Revision(**one) for one in row["history"]], row["next"]), query=query
+    )
+
+
+def labels() -> Call[dict[str, int]]:
+    return Call("GET", "/v1/labels", lambda row: {one["label"]: one["examples"] for one in row["labels"]})
+
+
+def rename_label(old: str, new: str, note: str | None) -> Call[Change]:
+    return Call("POST", "/v1/labels/rename", _change, _given(old=old, new=new, note=note), again=False)
+
+
+def merge_labels(olds: Labels, into: str, note: str | None) -> Call[Change]:
+    listed = [olds] if isinstance(olds, str) else list(olds)
+    return Call("POST", "/v1/labels/merge", _change, _given(labels=listed, into=into, note=note), again=False)
+
+
+def revert(revision: int | str, note: str | None) -> Call[Change]:
+    return Call("POST", "/v1/revert", _change, _given(revision=revision, note=note), again=False)
+
+
+def model() -> Call[dict[str, Any]]:
+    return Call("GET", "/v1/model", dict)
+
+
+# What is sent
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plain(labels: Labels) -> str | list[str]:
+    return labels if isinstance(labels, str) else list(labels)
+
+
+def _match(seen: int | None) -> dict[str, str]:
+    return {} if seen is None else {"If-Match": f'"{seen}"'}
+
+
+# What comes back
+
+
+def _prediction(row: Mapping[str, Any]) -> Prediction:
+    single = "label" in row
+    return Prediction(
+        text=row["text"],
+        task="single" if single else "multi",
+        labels=(row["label"],) if single else tuple(row["labels"]),
+        scores=_scores(row["scores"]),
+        head=_scores(row["head"]),
+        vote=(),  # the service does not send it
+        neighbours=tuple(
+            Neighbour(one["id"], one["text"], tuple(one["labels"]), one["distance"], one["weight"])
+            for one in row["neighbours"]
+        ),
+        lambda_=row["lambda"],
+        revision=row["revision"],
+        stale=row.get("stale", False),
+    )
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> Scores:
+    return tuple((row["label"], row["score"]) for row in rows)
+
+
+def _change(row: Mapping[str, Any]) -> Change:
+    counts = {name: row[name] for name in ("added", "updated", "known", "kept") if name in row}
+    return Change(row["revision"], tuple(row["ids"]), **counts)
+
+
+def _erasure(row: Mapping[str, Any]) -> Erasure:
+    return Erasure(row["revision"], tuple(row["ids"]), tuple(row["shared"]))
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    return Example(row["id"], row["text"], tuple(row["labels"]), row["ref"], row["source"], row["revision"])
+
+
+def _version(row: Mapping[str, Any]) -> ExampleVersion:
+    change = Revision(row["revision"], row["at"], row["action"], row["by"], row["note"], row["examples"])
+    labels = None if row["labels"] is None else tuple(row["labels"])
+    return ExampleVersion(change, row["text"], labels, row["ref"], row["source"])

@@ -1,0 +1,128 @@
+"""The server: one process that answers, or several that share a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
+
+from likewise.errors import ModelError, SettingError, UsageError
+from likewise.model import Model
+from likewise.service.access import is_loopback, origins
+from likewise.service.app import make_app
+from likewise.service.guard import log_to_stderr
+from likewise.service.metrics import SHARED
+from likewise.service.tokens import Tokens
+from likewise.settings import Settings
+
+PATIENCE = 30
+"""Seconds until a worker that says nothing is taken for stuck, and replaced."""
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than the proxies before it keep theirs."""
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Makes the application, in whichever process it is called; `parent` is the one without which it ends."""
+
+    path: Path
+    settings: Settings
+    auth: bool | None
+    parent: int | None = None
+
+    def __call__(self) -> FastAPI:
+        log_to_stderr()
+        if self.parent is not None:
+            threading.Thread(target=_end_with, args=(self.parent,), name="likewise parent", daemon=True).start()
+        return make_app(self.path, self.settings, auth=self.auth)
+
+
+def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[[str], None]) -> None:
+    """Serve a model directory until told to stop (SIGTERM, SIGINT); what is under way is finished then.
+
+    `auth` None: ask for tokens where there are any, and for others than this machine always. `ready` is told the
+    address. UsageError without tokens on an address that others can reach, SettingError for an address that cannot be
+    listened on, and what `Model.open` raises.
+    """
+    tokens = Tokens(path)
+    Model.open(path).close()  # its troubles, and those of what was asked, before the server's
+    origins(settings.http_allow_origins)
+    if auth is None and not is_loopback(settings.http_host):
+        auth = True  # also once the last token is taken back
+        if not tokens.listed():
+            raise UsageError(
+                f"found no tokens, expected some to serve others than this machine ({settings.http_host}); make one "
+                f"(likewise token add {path} NAME --write), or let everybody in with --no-auth"
+            )
+    workers = settings.http_workers
+    listening = listen(settings.http_host, settings.http_port)
+    port = listening.getsockname()[1]
+    config = configured(Factory(path.absolute(), settings, auth, os.getpid() if workers > 1 else None), settings)
+    ready(f"http://{f'[{settings.http_host}]' if ':' in settings.http_host else settings.http_host}:{port}")
+    if workers == 1:
+        with listening:
+            _run(uvicorn.Server(config), listening)
+        return
+    with listening, tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder:
+        os.environ.setdefault(SHARED, folder)
+        Multiprocess(config, [listening]).run()
+
+
+def configured(factory: Callable[[], FastAPI], settings: Settings) -> uvicorn.Config:
+    """How the server is run: its own log of requests is off, and nothing of a header is believed but Host."""
+    return uvicorn.Config(
+        factory, factory=True, workers=settings.http_workers, lifespan="on", ws="none", log_config=None,
+        log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE, timeout_worker_healthcheck=PATIENCE,
+        timeout_graceful_shutdown=math.ceil(settings.http_grace),
+    )  # fmt: skip
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. SettingError where that cannot be."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio knows it for TCP and turns off Nagle's algorithm, which costs 40 ms an answer.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        said = getattr(error, "strerror", None) or error
+        raise SettingError(
+            f"cannot listen on {host}, port {port} ({said}); choose another with --host and --port"
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _run(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Run until told to stop. The server raises the signal anew when it is done; to have stopped is no failure."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listening])
+    except SystemExit as error:
+        raise ModelError("the service could not start; what happened stands above") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_with(parent: int) -> None:
+    """Stop this process as if it was told to, once its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
