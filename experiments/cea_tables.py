@@ -107,9 +107,7 @@ def _methods(data: str, runs: list[Found]) -> str:
         rows.append([method, paper, *_both(own), *_both(best), rate, f"{len(own)}, {len(best)}"])
         for run in runs:
             if run["method"] == method and run["seed"] == 0:
-                choice.append(
-                    [method, _rate(run), run["dev"], run["k"] if method == "cea" else "", _seconds(run)]
-                )
+                choice.append([method, _rate(run), run["dev"], run["k"] if method == "cea" else "", _seconds(run)])
     header = ["method", "paper, BERT-base", "paper's rates", "apart", "chosen rates", "apart", "which", "seeds"]
     dev = table(["method", "rate", "dev accuracy", "k", "training, s"], choice)
     return f"### {data}\n\n{table(header, rows)}\nWhat the rates were chosen by (seed 0):\n\n{dev}"
