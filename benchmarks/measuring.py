@@ -123,11 +123,11 @@ def scores(truth: Part, decided: Sequence[str]) -> dict[str, float]:
 
 @contextmanager
 def contestants(
-    given: argparse.Namespace, names: Iterable[str], **prepared: Any
+    given: argparse.Namespace, names: Iterable[str], *, ready: bool = True, **prepared: Any
 ) -> Iterator[tuple[dict[str, Contestant], dict[str, Any]]]:
     """Each contestant in a process of its own, ready; and what was found of them so far: versions, or what is missing.
 
-    `prepared` is what each is given to make ready with; a folder of its own comes with it.
+    `prepared` is what each is given to make ready with, and a folder of its own; nothing where `ready` is false.
     """
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="likewise-benchmark-")))
@@ -141,9 +141,9 @@ def contestants(
                 print(absent, file=sys.stderr)
                 found[name] = {"missing": str(absent)}
                 continue
-            folder = work / name
+            folder = work / name.replace(":", "-")
             folder.mkdir()
-            made = contestant.call("prepare", encoder=encoder, folder=str(folder), **prepared)
+            made = contestant.call("prepare", encoder=encoder, folder=str(folder), **prepared) if ready else {}
             there[name], found[name] = contestant, {"versions": contestant.versions, **made}
         yield there, found
 

@@ -51,7 +51,7 @@ class Contestant:
     """Started when made, ended by `close`, or as a context manager. Absent where it is not installed."""
 
     def __init__(self, name: str, peers: Path) -> None:
-        self.name = name
+        self.name = name = name.partition(":")[0]  # "faiss:3" is the third process of faiss
         python = python_of(name, peers)
         self._process = subprocess.Popen(
             [str(python), "-m", "benchmarks.contestants", name],

@@ -18,11 +18,12 @@ HOMES = {
     "setfit-openvino": ("few_shot", "SetFit"),
     "adaptive": ("adaptive", "Adaptive"),
     "index": ("search", "LikewiseIndex"),
+    "product": ("search", "MatrixProduct"),
     "faiss": ("search", "Faiss"),
 }
 """Each contestant's module and class."""
 
-OURS = ("likewise", "likewise-openvino", "plain", "index")
+OURS = ("likewise", "likewise-openvino", "plain", "index", "product")
 """Those that run in Likewise's own environment; the others in the one of the peers, whose versions exclude its own."""
 
 _BACKENDS = {"onnx": ["optimum", "onnxruntime"], "openvino": ["optimum", "openvino"]}
@@ -40,6 +41,7 @@ REQUIRED = {
     "setfit-openvino": ["setfit", *_BACKENDS["openvino"]],
     "adaptive": ["adaptive_classifier", *_BACKENDS["onnx"]],
     "index": ["numpy"],
+    "product": ["numpy"],
     "faiss": ["faiss"],
 }
 """The modules that must be there."""
@@ -56,8 +58,6 @@ TITLES = {
     "setfit-onnx": "SetFit, ONNX",
     "setfit-openvino": "SetFit, OpenVINO",
     "adaptive": "adaptive-classifier",
-    "index": "Likewise's index",
-    "faiss": "FAISS",
 }
 
 

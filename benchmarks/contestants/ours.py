@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks.contestants import ENCODER_TOKENS, backend_of
 from benchmarks.contestants.answering import Answering, rows_of, timed
 from likewise.bundle import Layout
 from likewise.datastore.ledger import Ledger, NewExample
+from likewise.encoding.runtime import OUTPUT, _cores, _open_graph
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import Progress
@@ -29,6 +31,18 @@ class Silent(Progress):
         """Nothing: the data are as they are."""
 
 
+class Stages(Silent):
+    """Notes when each stage of a fit began, in seconds."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.begun: list[tuple[str, float]] = []
+
+    def stage(self, title: str) -> None:
+        """A stage begins."""
+        self.begun.append((title, round(time.perf_counter() - self.started, 2)))
+
+
 class Likewise(Answering):
     """Recipe `frozen` where answering is measured: the encoder is everybody's, so its training changes no speed."""
 
@@ -37,7 +51,9 @@ class Likewise(Answering):
         texts, labels = rows_of(data, "train")
         if held is not None:
             texts, labels = texts[:held], labels[:held]
-        path = Path(folder) / "model"
+        self.folder = Path(folder)
+        self.config = json.loads((Path(encoder) / "config.json").read_text(encoding="utf-8"))
+        path = self.folder / "model"
         settings = Settings(max_tokens=ENCODER_TOKENS)
         with fit(texts, labels, recipe="frozen", encoder=encoder, settings=settings, progress=Silent()) as model:
             model.save(path)
@@ -66,17 +82,73 @@ class Likewise(Answering):
         """The command line that answers one text in a process of its own."""
         self.model.close()
         given = ["--runtime", "openvino"] if backend_of(self.name) == "openvino" else []
-        return {"command": [sys.executable, "-m", "likewise", "classify", str(self.path), text, "--json", *given]}
+        likewise = str(Path(sys.executable).with_name("likewise"))
+        return {"command": [likewise, "classify", str(self.path), text, "--json", *given]}
 
-    def close_folder(self) -> dict[str, Any]:
-        """Let go of the model's directory and remove it."""
-        self.model.close()
-        shutil.rmtree(self.path)
-        return {}
-
-    def encode(self, texts: list[str]) -> dict[str, Any]:
+    def encode(self, data: str, part: str = "test") -> dict[str, Any]:
         """Seconds for the embeddings alone."""
+        texts, _ = rows_of(data, part)
         return {"seconds": timed(lambda: self.model._answering.embed(texts))[0]}
+
+    def texts_of_lengths(self, data: str, short: tuple[int, int], long: tuple[int, int], count: int) -> dict[str, Any]:
+        """Keep texts of the pool with so many tokens, short ones and long ones; their mean lengths."""
+        pool, _ = rows_of(data, "pool")
+        lengths = [len(row) for row in self.model._answering.encoder._tokenise(pool, 0)]
+        self.kept: dict[str, tuple[list[str], list[int]]] = {}
+        for name, (least, most) in (("short", short), ("long", long)):
+            rows = [i for i, length in enumerate(lengths) if least <= length <= most]
+            rows = (rows * (count // max(1, len(rows)) + 1))[:count]
+            self.kept[name] = [pool[i] for i in rows], [lengths[i] for i in rows]
+        return {"tokens": {name: float(np.mean(kept)) for name, (_, kept) in self.kept.items()}}
+
+    def flops(self, which: str) -> dict[str, Any]:
+        """Floating-point operations a second over the texts kept, by the formula of `benchmarks/limit.py`."""
+        texts, lengths = self.kept[which]
+        seconds, _ = timed(lambda: self.model._answering.encoder.encode(texts))
+        h, f, layers = (self.config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+        operations = sum(layers * (n * (8 * h * h + 4 * h * f) + 4 * n * n * h) for n in lengths)
+        return {"flops": operations / seconds}
+
+    def product(self, size: int = 2048) -> dict[str, Any]:
+        """Floating-point operations a second of a product of two square matrices, in the encoder's runtime."""
+        if not hasattr(self, "multiply"):
+            self.multiply = _product_graph(size, self.folder / "product.onnx", backend_of(self.name))
+        a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
+        best = min(timed(lambda: self.multiply(a))[0] for _ in range(3))
+        return {"flops": 2 * size**3 / best}
+
+    def fit(self, encoder: str, data: str, recipe: str) -> dict[str, Any]:
+        """A whole fit with named dev rows: seconds, and what the model decides on dev and test rows."""
+        (texts, labels), dev, test = (rows_of(data, part) for part in ("train", "dev", "test"))
+        watch = Stages()
+        settings = Settings(max_tokens=ENCODER_TOKENS)
+        seconds, model = timed(
+            lambda: fit(texts, labels, dev=dev, recipe=recipe, encoder=encoder, settings=settings, progress=watch)
+        )
+        with model:
+            said = {
+                part: [p.labels[0] for p in model.classify(rows[0])] for part, rows in (("dev", dev), ("test", test))
+            }
+            kept = model.info.fit["kept"]
+        return {"seconds": seconds, "kept": kept, "stages": watch.begun, **said}
+
+
+def _product_graph(size: int, path: Path, backend: str) -> Callable[[Any], Any]:
+    """A product with a fixed matrix, as the encoder's are, opened as `likewise.encoding.runtime` opens an encoder."""
+    import onnx
+
+    fixed = np.random.default_rng(1).normal(size=(size, size)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["input_ids", "fixed"], [OUTPUT])],
+        "product",
+        [onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.FLOAT, [size, size])],
+        [onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [size, size])],
+        [onnx.numpy_helper.from_array(fixed, "fixed")],
+    )
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, path)
+    run = _open_graph(path, [OUTPUT], _cores(), "openvino" if backend == "openvino" else "auto")
+    return lambda matrix: run({"input_ids": matrix})
 
 
 def _fill(path: Path, count: int, labels: list[str]) -> None:
