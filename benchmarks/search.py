@@ -134,8 +134,8 @@ def section(folder: Path = RESULTS) -> str:
     ]  # fmt: skip
     words = ", ".join(sorted({line for result in searches for line in missing(result).splitlines() if line}))
     return (
-        f"## Search\n\nEncoding takes {text * 1000:.2f} ms a text of {encoded['data']} in bulk.\n\n{table(head, rows)}\n"
-        f"{words}\n\n![Search](search.png)\n\n{origin(searches[-1])}"
+        f"## Search\n\nEncoding takes {text * 1000:.2f} ms a text of {encoded['data']} in bulk.\n\n"
+        f"{table(head, rows)}\n{words}\n\n![Search](search.png)\n\n{origin(searches[-1])}"
     )
 
 

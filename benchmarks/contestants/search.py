@@ -92,7 +92,7 @@ class LikewiseIndex(_Searching):
 
 
 class MatrixProduct(_Searching):
-    """A plain matrix product and the K best of each row, in float32, no distances: the least that exact search takes."""
+    """A plain matrix product and the K best of each row, in float32, no distances: the least for exact search."""
 
     def made(self, kind: str, keys: NDArray[np.float32]) -> Any:
         """The keys, and half their squared norms."""
