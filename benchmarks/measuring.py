@@ -24,7 +24,7 @@ from likewise.encoding.names import DEFAULT, resolve
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = Path(__file__).parents[1] / ".venv-bench"
-QUICK_ROWS = 90
+QUICK_ROWS = 54
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16")
 
 
@@ -148,7 +148,7 @@ def contestants(
         yield there, found
 
 
-def in_turn(there: Mapping[str, Contestant], count: int, turn: Callable[[Contestant], Any]) -> dict[str, list[Any]]:
+def in_turn(there: Mapping[str, Any], count: int, turn: Callable[[Any], Any]) -> dict[str, list[Any]]:
     """What each contestant's turns gave, one after the other in every round; a first round warms up and is left out."""
     given: dict[str, list[Any]] = {name: [] for name in there}
     for number in range(count + 1):
