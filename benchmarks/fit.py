@@ -38,6 +38,7 @@ from likewise.decision.splitting import hold_out
 from likewise.encoding.names import DEFAULT, resolve
 from likewise.validation import normalised
 
+CONTESTANTS = ("frozen", "likewise", "setfit", "plain")
 PER_CLASS = (8, 64, None)
 STEPS = 2000
 MEASURE = {"trec-6": "accuracy"}
@@ -53,7 +54,7 @@ def main() -> None:
         rest, dev = split(train)
         for count in (3,) if given.quick else [n or None for n in given.per_class or ()] or PER_CLASS:
             part = per_class(rest, count)
-            for who in chosen(given, ("frozen",) if given.quick else ("frozen", "likewise", "setfit", "plain")):
+            for who in chosen(given, ("frozen", "setfit") if given.quick else CONTESTANTS):
                 once(
                     given.results / f"fit-{name}-{count or 'all'}-{who}.json",
                     lambda name=name, who=who, part=part, dev=dev, test=test, count=count: run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.bulk import documents
 from benchmarks.measuring import against, in_turn, per_class, ratio, scores, spread, spread_over_classes
 from experiments.data import Part
 
@@ -40,11 +39,3 @@ def test_rows_of_each_class() -> None:
     assert per_class(part, 2).texts == ["0", "1", "7", "8"]
     assert per_class(part, None) is part
     assert spread_over_classes(part, 5).texts == ["0", "1", "2", "7", "8"]
-
-
-def test_documents_join_texts_of_one_label() -> None:
-    part = Part(["one " * 100 + "a", "two " * 250 + "b", "three " * 250 + "a"], [("a",), ("b",), ("a",)])
-    joined = documents(part)
-    assert sorted(label for (label,) in joined.labels) == ["a", "b"]
-    for text, (label,) in zip(joined.texts, joined.labels, strict=True):
-        assert text.split()[-1] == label and len(text.split()) <= 400
