@@ -173,7 +173,8 @@ class Index:
         growth = m * _UNIT32 / (1 - m * _UNIT32)
         error = 2 * (growth + 2 * _UNIT32) * norms * largest + 3 * _UNIT32 * largest**2
         error += 2 * (m + 8) * _UNIT64 * (norms + largest) ** 2 + 4 * m * _TINY32
-        scores = (queries * np.float32(-2)) @ keys.T  # a power of two: as exact as multiplying afterwards
+        doubled: Keys = np.multiply(queries, -2, dtype=np.float32)  # a power of two: nothing is rounded
+        scores = doubled @ keys.T
         scores += self._squares[: self._size].astype(np.float32)
         threshold = _at_least(scores, count).astype(np.float64) + 2 * error
         # Rounded up, so that comparing in float32 loses no candidate.
