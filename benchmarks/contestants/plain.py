@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer, get_linear_schedule_with_warm
 
 from benchmarks.contestants import ENCODER_TOKENS
 from benchmarks.contestants.answering import rows_of
+from likewise.job import FEW
 from likewise.recipes import recipe_named
 from likewise.training.determinism import native_bfloat16
 
@@ -28,7 +29,9 @@ class Plain:
     def fit(self, encoder: str, data: str) -> dict[str, Any]:
         """Seconds, what the classifier decides on dev and test rows, and on dev rows after each epoch (`curve`)."""
         (texts, labels), (dev, _), (test, _) = (rows_of(data, part) for part in ("train", "dev", "test"))
-        schedule = recipe_named("likewise").stages[0]
+        recipe = recipe_named("likewise")
+        few = len(texts) < FEW * len(set(labels))  # then more passes over the texts, as `likewise` takes them
+        (schedule,) = recipe.few if few and recipe.few else recipe.stages
         started = time.perf_counter()
         torch.manual_seed(0)
         self.tokenizer = AutoTokenizer.from_pretrained(encoder)

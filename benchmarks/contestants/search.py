@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import resource
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,9 @@ def synthetic(count: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[
 
 
 def resident() -> float:
-    """MiB that the process has in memory at most so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """MiB that the process has in memory now; 0 where the system does not tell."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20 if pages.exists() else 0.0
 
 
 class _Searching:
