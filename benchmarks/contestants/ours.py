@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from likewise.model import Model
 from likewise.progress import Progress
 from likewise.settings import Settings
 
+LIKEWISE = str(Path(sys.executable).with_name("likewise"))
 CHUNK = 20_000
 
 
@@ -54,9 +56,15 @@ class Likewise(Answering):
         self.folder = Path(folder)
         self.config = json.loads((Path(encoder) / "config.json").read_text(encoding="utf-8"))
         path = self.folder / "model"
-        settings = Settings(max_tokens=ENCODER_TOKENS)
-        with fit(texts, labels, recipe="frozen", encoder=encoder, settings=settings, progress=Silent()) as model:
-            model.save(path)
+        rows = self.folder / "rows.jsonl"
+        lines = (json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True))
+        rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        fitting = [LIKEWISE, "fit", str(path), str(rows), "--recipe", "frozen", "--encoder", encoder]
+        done = subprocess.run(
+            [*fitting, "--max-tokens", str(ENCODER_TOKENS)], capture_output=True, text=True, check=False
+        )  # in a process of its own, so that what answers has nothing of it in memory
+        if done.returncode:
+            raise RuntimeError(done.stderr)
         if held is not None:
             _fill(path, held - len(texts), sorted(set(labels)))
         self.path = path
@@ -82,8 +90,7 @@ class Likewise(Answering):
         """The command line that answers one text in a process of its own."""
         self.model.close()
         given = ["--runtime", "openvino"] if backend_of(self.name) == "openvino" else []
-        likewise = str(Path(sys.executable).with_name("likewise"))
-        return {"command": [likewise, "classify", str(self.path), text, "--json", *given]}
+        return {"command": [LIKEWISE, "classify", str(self.path), text, "--json", *given]}
 
     def encode(self, data: str, part: str = "test") -> dict[str, Any]:
         """Seconds for the embeddings alone."""
