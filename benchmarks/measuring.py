@@ -18,7 +18,7 @@ from experiments.data import Missing, Part, read
 from experiments.running import arguments as experiments_arguments
 
 from benchmarks.contestants import ENCODER_TOKENS, TITLES
-from benchmarks.process import Absent, Contestant
+from benchmarks.process import Absent, Contestant, Failed
 from likewise.decision.measures import accuracy, macro_f1
 from likewise.encoding.names import DEFAULT, resolve
 
@@ -135,15 +135,17 @@ def contestants(
         there: dict[str, Contestant] = {}
         found: dict[str, Any] = {}
         for name in names:
-            try:
-                contestant = stack.enter_context(Contestant(name, given.peers))
-            except Absent as absent:
-                print(absent, file=sys.stderr)
-                found[name] = {"missing": str(absent)}
-                continue
             folder = work / name.replace(":", "-")
             folder.mkdir()
-            made = contestant.call("prepare", encoder=encoder, folder=str(folder), **prepared) if ready else {}
+            try:
+                contestant = stack.enter_context(Contestant(name, given.peers))
+                made = contestant.call("prepare", encoder=encoder, folder=str(folder), **prepared) if ready else {}
+            except (Absent, Failed) as error:  # the others go on, but for Likewise itself
+                if name == "likewise":
+                    raise
+                print(error, file=sys.stderr)
+                found[name] = {"missing": str(error)}
+                continue
             there[name], found[name] = contestant, {"versions": contestant.versions, **made}
         yield there, found
 

@@ -31,6 +31,10 @@ class Absent(Exception):
     """A contestant is not installed; the benchmark goes on without it."""
 
 
+class Failed(Exception):
+    """A contestant could not do what it was asked."""
+
+
 def python_of(name: str, peers: Path) -> Path:
     """The interpreter of a contestant's environment."""
     if name in OURS:
@@ -68,13 +72,13 @@ class Contestant:
         self.versions: dict[str, str] = hello["versions"]
 
     def call(self, method: str, **given: Any) -> dict[str, Any]:
-        """What a method of the contestant returns. RuntimeError when it failed there."""
+        """What a method of the contestant returns. Failed when it failed there."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"method": method, "given": given}) + "\n")
         self._process.stdin.flush()
         answer = self._heard()
         if "failed" in answer:
-            raise RuntimeError(f"{self.name}, {method}: {answer['failed']}")
+            raise Failed(f"{self.name}: left out, for it failed to {method}: {answer['failed']}")
         return answer
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ class Contestant:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name}: its process ended with status {self._process.wait()}")
+            raise Failed(f"{self.name}: left out, for its process ended with status {self._process.wait()}")
         heard: dict[str, Any] = json.loads(line)
         return heard
 
