@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# make_venv.sh VENV EXTRAS: an environment with Likewise (editable) and its extras, at the versions of constraints.txt.
+# make_venv.sh VENV CONSTRAINTS WHAT...: an environment with what pip's arguments WHAT say, at the versions of a file.
 # PYTHON chooses the interpreter, PIP_ARGS adds arguments to pip.
 set -euo pipefail
 
 venv=$1
-extras=$2
+constraints=$2
+shift 2
 
 fail() {
     echo "setup: $*" >&2
@@ -46,8 +47,8 @@ if [[ $python != "$venv/bin/python" ]]; then
         fail "Python's venv module does not work here; on Debian and Ubuntu: apt-get install python3-venv"
 fi
 
-echo "setup: installing the packages of constraints.txt (a few minutes the first time)"
+echo "setup: installing the packages of $constraints (a few minutes the first time)"
 # shellcheck disable=SC2086 # PIP_ARGS holds several words
-"$venv/bin/python" -m pip install -qq --disable-pip-version-check ${PIP_ARGS:-} -c constraints.txt -e ".[$extras]" ||
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check ${PIP_ARGS:-} -c "$constraints" "$@" ||
     fail "pip could not install them; its message stands above"
-echo "setup: ready; the command is $venv/bin/likewise"
+echo "setup: $venv is ready"

@@ -95,15 +95,9 @@ class Answering:
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder, loaded when it is first needed."""
-        from likewise.encoding.runtime import Encoder
+        from likewise.encoding.runtime import opened
 
-        settings = self.settings
-        return Encoder(
-            self._layout.onnx(self.manifest.generation),
-            threads=settings.threads,
-            token_budget=settings.token_budget,
-            runtime=settings.runtime,
-        )
+        return opened(self._layout.onnx(self.manifest.generation), **self.settings.encoding())
 
     def share_encoder(self, other: Self) -> None:
         """Use the encoder of another one, if that has loaded it and is of the same generation."""

@@ -232,7 +232,7 @@ def _classes(labels: LabelSets, rows: Rows) -> int:
 def _open(onnx: Path, settings: Settings) -> Encoder:
     from likewise.encoding.runtime import Encoder
 
-    return Encoder(onnx, threads=settings.threads, token_budget=settings.token_budget, runtime=settings.runtime)
+    return Encoder(onnx, **settings.encoding())
 
 
 # The training side, imported where a fit begins

@@ -275,6 +275,10 @@ class Settings:
                 values[setting.name] = setting.parse(spelled, f"environment variable {setting.variable}")
         return cls(**values)
 
+    def encoding(self) -> dict[str, Any]:
+        """Those that an encoder is opened with."""
+        return {"threads": self.threads, "token_budget": self.token_budget, "runtime": self.runtime}
+
 
 def settings_of(scope: Scope) -> Iterator[Setting]:
     """The settings of one scope, in the table's order."""

@@ -87,6 +87,18 @@ def test_search_is_exact_in_every_order_and_batch(seed: int, n: int, m: int, k: 
     assert rows(index.search(queries[::-1], k)) == whole[::-1]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 3, 15])
+def test_search_is_exact_where_the_least_of_groups_choose_the_candidates(kind: str, k: int) -> None:
+    n = 701  # groups of several keys, and a few keys left over
+    keys = made(5, n, 8, kind)
+    keys[300:340] = keys[300]  # duplicates side by side
+    ids, codes = np.random.default_rng(6).permutation(n), np.arange(n) % 5
+    index = Index(8)
+    index.add(ids, keys, codes)
+    assert_exact(index, ids, keys, codes, np.concatenate([made(7, 3, 8, kind), keys[299:302], keys[-1:]]), k)
+
+
 class InterleavedChanges(RuleBasedStateMachine):
     """Adds, removals and recodings in any order leave what the oracle holds."""
 

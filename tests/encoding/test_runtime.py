@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from likewise.encoding.runtime import Encoder
+from likewise.encoding.runtime import Encoder, open_ahead, opened
 from likewise.errors import DataError, EncoderError, LikewiseError, MissingExtra, SettingError
 
 WITH_OPENVINO = importlib.util.find_spec("openvino") is not None
@@ -278,3 +278,19 @@ def test_a_callers_own_openvino_telemetry_is_left_alone(tiny_onnx: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", program, str(tiny_onnx)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_was_begun_ahead_is_taken_once_and_only_for_the_same_arguments(tiny_onnx: Path) -> None:
+    open_ahead(tiny_onnx, threads=1, token_budget=64)
+    other = opened(tiny_onnx, threads=1, token_budget=32)
+    first, second = (opened(tiny_onnx, token_budget=64, threads=1) for _ in range(2))
+    assert len({id(one) for one in (other, first, second)}) == 3
+    for one in (other, first, second):
+        assert one.encode(TEXTS) == pytest.approx(Encoder(tiny_onnx, threads=1).encode(TEXTS), abs=1e-5)
+
+
+def test_what_went_wrong_ahead_is_told_to_whoever_takes_it(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"damaged")
+    open_ahead(folder, threads=1)
+    with pytest.raises(EncoderError, match="cannot read"):
+        opened(folder, threads=1)

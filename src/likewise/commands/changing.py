@@ -86,7 +86,7 @@ def teach(
     limit = settings().max_text
     if text is not None:
         check_text(text, "TEXT", limit)
-    with open_model(model) as opened:
+    with open_model(model, encodes=True) as opened:
         if text is not None:
             if not labels and not no_label:
                 raise click.UsageError("found no label for TEXT; give --label L, or --no-label if it has none")

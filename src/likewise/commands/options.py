@@ -199,11 +199,17 @@ def read_labelled(
     return rows.texts, rows.labels
 
 
-def open_model(path: str) -> Model:
-    """The model, with the settings that were given."""
+def open_model(path: str, encodes: bool = False) -> Model:
+    """The model, with the settings that were given. Where texts will be encoded, its encoder opens beside the rest."""
+    chosen = settings()  # the environment's mistakes before the directory's
+    if encodes:
+        from likewise.bundle import Layout, read_manifest
+        from likewise.encoding.runtime import open_ahead
+
+        layout = Layout(Path(path))
+        open_ahead(layout.onnx(read_manifest(layout.root).generation), **chosen.encoding())
     from likewise.model import Model
 
-    settings()  # the environment's mistakes before the directory's
     return Model.open(path, **given_settings())
 
 

@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -194,6 +195,28 @@ class Encoder:
         ids[attended] = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
         made = {"input_ids": ids, "attention_mask": attended.astype(np.int64)}
         return {name: made[name] for name in description.inputs}
+
+
+# Opening one while something else is done
+
+
+_ahead: dict[tuple[Path, tuple[tuple[str, Any], ...]], Future[Encoder]] = {}
+
+
+def open_ahead(folder: Path, **how: Any) -> None:
+    """Begin to open an encoder, in a thread; `opened` with the same arguments takes it, or raises what went wrong.
+
+    A process that is to answer one text spends half its time on imports and half on the graph: they go side by side.
+    """
+    pool = ThreadPoolExecutor(1, "likewise encoder")
+    _ahead[folder, tuple(sorted(how.items()))] = pool.submit(Encoder, folder, **how)
+    pool.shutdown(wait=False)
+
+
+def opened(folder: Path, **how: Any) -> Encoder:
+    """An encoder of one's own: that which `open_ahead` began with these arguments, or else one opened now."""
+    begun = _ahead.pop((folder, tuple(sorted(how.items()))), None)
+    return Encoder(folder, **how) if begun is None else begun.result()
 
 
 # The folder
