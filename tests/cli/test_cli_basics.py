@@ -97,7 +97,7 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it(kit):
 def test_a_mistake_of_ours_is_status_1_and_says_so(kit):
     code = (
         "import sys, likewise.commands.answering as answering\n"
-        "answering.open_model = lambda path: 1 / 0\n"
+        "answering.open_model = lambda path, **_: 1 / 0\n"
         "from likewise.cli import main\n"
         "sys.exit(main(['classify', 'm', 'text', *sys.argv[1:]]))"
     )
