@@ -44,7 +44,6 @@ python -m experiments.main_job report
 def write(results: Path) -> None:
     """Write the page."""
     from benchmarks import scale
-
     from experiments import schedules, usual  # which need the training side
 
     more = filter(None, (schedules.section(), usual.section(), scale.section()))
