@@ -86,14 +86,15 @@ def _missing(by_kind: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _older(by_kind: dict[str, list[dict[str, Any]]]) -> str:
-    """Which results are of the recipe before its last change; those name no commit. Few examples: it is the same."""
+    """Which results are of the recipe before its last changes; those name no commit."""
     lines = []
-    for kind, told_apart in (("scores", "seed"), ("hidden", "hidden")):
+    for kind, told_apart in (("scores", "seed"), ("hidden", "hidden"), ("few", "draw")):
         for name, rows in _by_data(by_kind[kind]).items():
             if older := [str(row[told_apart]) for row in rows if "commit" not in row]:
                 lines.append(f"{kind}, {name} ({', '.join(older)})")
     return (
-        f"By the recipe as it was before its classifier started from the closed-form head: {'; '.join(lines)}.\n"
+        "By the recipe as it was before its classifier started from the closed-form head and before the head "
+        f"kept to the embedding where examples are few: {'; '.join(lines)}.\n"
         if lines
         else ""
     )
