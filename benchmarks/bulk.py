@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data import Part
+from experiments.paper import table
 from experiments.running import once
 
+from benchmarks.contestants import ANSWERING
 from benchmarks.measuring import (
     RESULTS,
     against,
@@ -33,17 +35,12 @@ from benchmarks.measuring import (
     scores,
     spread,
     surroundings,
-    table,
     times,
     titled,
     with_spread,
     write_rows,
 )  # fmt: skip
 
-NAMES = (
-    "likewise", "likewise-openvino", "setfit", "setfit-onnx", "setfit-openvino", "logistic", "logistic-onnx",
-    "logistic-openvino", "knn", "adaptive",
-)  # fmt: skip
 WORDS = 300
 TEXTS = 1000
 
@@ -87,7 +84,7 @@ def run(given: argparse.Namespace, name: str, train: Part, test: Part) -> dict[s
     around = surroundings()
     with (
         write_rows(train=train, test=test) as data,
-        contestants(given, chosen(given, NAMES), data=data) as (there, found),
+        contestants(given, chosen(given, ANSWERING), data=data) as (there, found),
     ):
         turns = in_turn(there, rounds(given), lambda one: one.call("bulk", data=data))
     for who, given_turns in turns.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data import Part
+from experiments.paper import curves, table
 from experiments.running import once
 
 from benchmarks.measuring import (
@@ -30,7 +31,6 @@ from benchmarks.measuring import (
     results,
     scores,
     surroundings,
-    table,
     titled,
     write_rows,
 )  # fmt: skip
@@ -110,8 +110,11 @@ def section(folder: Path = RESULTS) -> str:
     for (name, count), group in sorted(fits.items()):
         words = "all examples" if count == 10**9 else f"{count} examples a class"
         picture = f"fit-{name}-{'all' if count == 10**9 else count}.png"
-        _curves(folder / picture, f"{name}, {words}", group)
         measure = group[0]["measure"]
+        points = {
+            _titled(one["who"]): facts["curve"] for one in group for facts in one["found"].values() if "curve" in facts
+        }
+        curves(folder / picture, f"{name}, {words}", "seconds of fitting", f"dev {measure}", points, log=True)
         fitted = [(result, facts) for result in group for facts in result["found"].values() if "seconds" in facts]
         setfit = next((facts for result, facts in fitted if result["who"] == "setfit"), None)
         rows = []
@@ -141,27 +144,6 @@ def section(folder: Path = RESULTS) -> str:
 
 def _titled(who: str) -> str:
     return {"frozen": "Likewise, recipe frozen", "likewise": "Likewise, recipe likewise"}.get(who) or titled(who)
-
-
-def _curves(path: Path, title: str, group: Sequence[dict[str, Any]]) -> None:
-    """Dev score over seconds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    plot, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for result in group:
-        for facts in result["found"].values():
-            if "curve" in facts:
-                axes.plot(*zip(*facts["curve"], strict=True), marker="o", label=_titled(result["who"]))
-    axes.set_xscale("log")
-    axes.set_xlabel("seconds of fitting")
-    axes.set_ylabel(f"dev {group[0]['measure']}")
-    axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
-    plot.savefig(path, dpi=110)
-    pyplot.close(plot)
 
 
 if __name__ == "__main__":

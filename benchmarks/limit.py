@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data import Part
+from experiments.paper import table
 from experiments.running import once
 
 from benchmarks.bulk import documents
@@ -32,7 +33,6 @@ from benchmarks.measuring import (
     rounds,
     spread,
     surroundings,
-    table,
     titled,
     with_spread,
     write_rows,
@@ -54,7 +54,8 @@ def run(given: argparse.Namespace, train: Part) -> dict[str, Any]:
     """Short and long texts, and the matrix product, in turn."""
     around = surroundings()
     count = 20 if given.quick else TEXTS
-    pool = Part([*train.texts, *_halves(documents(train))], [*train.labels, *documents(train).labels])
+    joined = documents(train)
+    pool = Part([*train.texts, *_halves(joined)], [*train.labels, *joined.labels])
     with (
         write_rows(train=train.rows(list(range(min(300, len(train))))), pool=pool) as data,
         contestants(given, chosen(given, ("likewise", "likewise-openvino")), data=data) as (there, found),

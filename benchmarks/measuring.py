@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.contestants import ENCODER_TOKENS, TITLES
 from benchmarks.process import Absent, Contestant, Failed
 from likewise.decision.measures import accuracy, macro_f1
 from likewise.encoding.names import DEFAULT, resolve
+from likewise.machine import cores
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = Path(__file__).parents[1] / ".venv-bench"
@@ -75,25 +77,23 @@ def datasets(given: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[
 
 def spread_over_classes(part: Part, rows: int) -> Part:
     """The first rows of each class in turn, so many in all."""
-    seen: dict[tuple[str, ...], int] = {}
-    turn = []
-    for labels in part.labels:
-        seen[labels] = seen.get(labels, 0) + 1
-        turn.append(seen[labels])
+    turn = _turns(part)
     return part.rows(sorted(sorted(range(len(part)), key=lambda i: (turn[i], i))[:rows]))
 
 
 def per_class(part: Part, count: int | None) -> Part:
     """The first `count` rows of each class; all where it is None."""
-    if count is None:
-        return part
-    seen: dict[tuple[str, ...], int] = {}
-    kept = []
-    for i, labels in enumerate(part.labels):
-        seen[labels] = seen.get(labels, 0) + 1
-        if seen[labels] <= count:
-            kept.append(i)
-    return part.rows(kept)
+    return part if count is None else part.rows([i for i, turn in enumerate(_turns(part)) if turn <= count])
+
+
+def _turns(part: Part) -> list[int]:
+    """Of each row the how manieth of its class it is, from 1."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    turns = []
+    for labels in part.labels:
+        seen[labels] += 1
+        turns.append(seen[labels])
+    return turns
 
 
 @contextmanager
@@ -206,11 +206,6 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def cores() -> int:
-    """How many cores this process, and those that it starts, may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 # The page
 
 
@@ -235,12 +230,6 @@ def with_spread(figure: Mapping[str, Any] | None, digits: int = 0, scale: float 
 def times(figure: Mapping[str, float] | None) -> str:
     """A ratio as it stands in a table."""
     return "1" if figure is None else f"{figure['median']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def origin(found: Mapping[str, Any]) -> str:

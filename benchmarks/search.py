@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from experiments.paper import table
 from experiments.running import once
 
 from benchmarks.measuring import (
@@ -29,7 +30,6 @@ from benchmarks.measuring import (
     rounds,
     spread,
     surroundings,
-    table,
     with_spread,
     write_rows,
 )  # fmt: skip

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 from experiments.data import Part
+from experiments.paper import table
 from experiments.running import once
 
+from benchmarks.contestants import ANSWERING
 from benchmarks.measuring import (
     RESULTS,
     against,
@@ -30,17 +32,12 @@ from benchmarks.measuring import (
     rounds,
     spread,
     surroundings,
-    table,
     times,
     titled,
     with_spread,
     write_rows,
 )  # fmt: skip
 
-NAMES = (
-    "likewise", "likewise-openvino", "setfit", "setfit-onnx", "setfit-openvino", "logistic", "logistic-onnx",
-    "logistic-openvino", "knn", "adaptive",
-)  # fmt: skip
 TEXTS = 200
 QUICK_TEXTS = 10
 
@@ -59,7 +56,7 @@ def run(given: argparse.Namespace, name: str, train: Part, test: Part) -> dict[s
     asked = min(len(test), QUICK_TEXTS if given.quick else TEXTS)
     with (
         write_rows(train=train, test=test) as data,
-        contestants(given, chosen(given, NAMES), data=data) as (there, found),
+        contestants(given, chosen(given, ANSWERING), data=data) as (there, found),
     ):
         turns = in_turn(there, rounds(given), lambda one: one.call("singles", data=data, count=asked))
     for who, given_turns in turns.items():

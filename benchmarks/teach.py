@@ -10,10 +10,12 @@ synthetic embeddings (nobody has to encode 100,000 texts), the same number for e
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
 from experiments.data import Part
+from experiments.paper import table
 from experiments.running import once
 
 from benchmarks.measuring import (
@@ -31,7 +33,6 @@ from benchmarks.measuring import (
     rounds,
     spread,
     surroundings,
-    table,
     times,
     titled,
     with_spread,
@@ -63,12 +64,12 @@ def run(given: argparse.Namespace, held: int, train: Part, test: Part) -> dict[s
     around = surroundings()
     kept = train.rows(list(range(min(REAL, held, len(train)))))
     at_once = (1, 20) if given.quick else AT_ONCE
-    turn_of = {"number": 0}
+    turns_taken = itertools.count(1)
 
     def taught(one: Any, count: int) -> dict[str, Any]:
-        turn_of["number"] += 1
+        number = next(turns_taken)
         rows = [i % len(test) for i in range(count)]
-        texts = [f"{test.texts[row]} {turn_of['number']}.{i}" for i, row in enumerate(rows)]
+        texts = [f"{test.texts[row]} {number}.{i}" for i, row in enumerate(rows)]
         answer: dict[str, Any] = one.call(
             "teach", texts=texts, labels=[test.labels[row][0] for row in rows], ask=texts[0]
         )

@@ -23,6 +23,12 @@ HOMES = {
 }
 """Each contestant's module and class."""
 
+ANSWERING = (
+    "likewise", "likewise-openvino", "setfit", "setfit-onnx", "setfit-openvino", "logistic", "logistic-onnx",
+    "logistic-openvino", "knn", "adaptive",
+)  # fmt: skip
+"""Those whose answers are timed, in the order of the tables."""
+
 OURS = ("likewise", "likewise-openvino", "plain", "index", "product")
 """Those that run in Likewise's own environment; the others in the one of the peers, whose versions exclude its own."""
 

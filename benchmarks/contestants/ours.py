@@ -11,29 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments.running import Quiet
 
 from benchmarks.contestants import ENCODER_TOKENS, backend_of
 from benchmarks.contestants.answering import Answering, rows_of, timed
 from likewise.bundle import Layout
 from likewise.datastore.ledger import Ledger, NewExample
-from likewise.encoding.runtime import OUTPUT, _cores, _open_graph
+from likewise.encoding.runtime import OUTPUT, _open_graph
 from likewise.fitting import fit
+from likewise.machine import cores
 from likewise.model import Model
-from likewise.progress import Progress
 from likewise.settings import Settings
 
 LIKEWISE = str(Path(sys.executable).with_name("likewise"))
 CHUNK = 20_000
 
 
-class Silent(Progress):
-    """Says nothing."""
-
-    def warn(self, message: str) -> None:
-        """Nothing: the data are as they are."""
-
-
-class Stages(Silent):
+class Stages(Quiet):
     """Notes when each stage of a fit began, in seconds."""
 
     def __init__(self) -> None:
@@ -154,7 +148,7 @@ def _product_graph(size: int, path: Path, backend: str) -> Callable[[Any], Any]:
     )
     made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(made, path)
-    run = _open_graph(path, [OUTPUT], _cores(), "openvino" if backend == "openvino" else "auto")
+    run = _open_graph(path, [OUTPUT], cores(), "openvino" if backend == "openvino" else "auto")
     return lambda matrix: run({"input_ids": matrix})
 
 

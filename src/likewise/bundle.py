@@ -107,10 +107,11 @@ def write_json(path: Path, content: object) -> None:
     write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path`, flush to the disk, then take the name."""
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write beside `path`, flush to the disk, then take the name. `mode`: who may use the file, from the start."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
+    beside.unlink(missing_ok=True)  # what a killed process left there may be for others to read
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -14,7 +14,8 @@ from likewise.settings import Settings
 
 def test_workers_share_the_cores_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is put back even where it was unset: `shared` sets it
+        monkeypatch.delenv(name)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert shared(Settings(threads=3, http_workers=2)).threads == 3
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"

@@ -227,6 +227,10 @@ class _Problem:
         # With one label a text: the column of each row's label, past the last one if no fold can learn it.
         self._true_columns = np.where(self.truth.any(axis=1), self.truth.argmax(axis=1), len(self.labels))
 
+    def rows_for(self, dimensions: int | None) -> bool:
+        """Whether there are rows enough to whiten to so many dimensions; None: no whitening."""
+        return dimensions is None or dimensions * ROWS_A_DIMENSION <= min(len(fold.embeddings) for fold in self.folds)
+
     def membership(self, label_sets: LabelSets) -> Decisions:
         """Boolean (rows, labels); labels that no fold can learn are left out."""
         out = np.zeros((len(label_sets), len(self.labels)), dtype=bool)
@@ -297,8 +301,7 @@ def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
     statistics = [Statistics.of(fold.embeddings, fold.label_sets) for fold in problem.folds]
     widest = min(whitening.dimension for whitening in whitenings)
     places = {None if n is None else min(n, widest) for n in HEAD_DIMENSIONS}
-    rows = min(len(fold.embeddings) for fold in problem.folds)
-    for place in sorted((n for n in places if n is None or n * ROWS_A_DIMENSION <= rows), key=lambda n: n or 0):
+    for place in sorted(filter(problem.rows_for, places), key=lambda n: n or 0):
         for shrinkage in SHRINKAGES:
             for prior in PRIORS if problem.task == "single" else PRIORS[-1:]:
                 yield _calibrated(problem, statistics, whitenings, HeadSettings(place, shrinkage, prior))
@@ -341,8 +344,8 @@ def _votes(problem: _Problem, whitenings: list[Whitening], search: Search, grid:
     ks = sorted({min(k, smallest) for k in grid.ks})
     widest = min(whitening.dimension for whitening in whitenings)
     coded = [_coded(problem, fold.label_sets) for fold in problem.folds]
-    most = min(widest, smallest // ROWS_A_DIMENSION)
-    for dimensions in [n for n in grid.dimensions if n is None or n <= most] or [None]:
+    possible = [n for n in grid.dimensions if n is None or n <= widest]
+    for dimensions in [*filter(problem.rows_for, possible)] or [None]:
         found = []
         for fold, whitening, (codes, membership) in zip(problem.folds, whitenings, coded, strict=True):
             to_key = no_whitening(len(whitening.mean)) if dimensions is None else whitening.first(dimensions)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from likewise.errors import DataError, EncoderError, MissingExtra, SettingError
+from likewise.machine import cores
 
 FORMAT = 1
 """Version of the encoder folder's layout."""
@@ -70,7 +71,7 @@ class Encoder:
         self._description = _read_description(folder)
         self._tokenizer = _open_tokenizer(folder, self._description.max_tokens)
         outputs = (OUTPUT, LOGITS) if self.labels else (OUTPUT,)
-        self._run = _open_graph(folder / "model.onnx", outputs, threads or _cores(), runtime)
+        self._run = _open_graph(folder / "model.onnx", outputs, threads or cores(), runtime)
         self._token_budget = token_budget
         self._truncated = 0
         self._lock = threading.Lock()
@@ -370,12 +371,6 @@ def _import_openvino() -> Any:
             del sys.modules["openvino_telemetry"]
             sys.modules.update(kept)
     return openvino
-
-
-def _cores() -> int:
-    """How many cores this process may run on."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _line(error: BaseException) -> str:

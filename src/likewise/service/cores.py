@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+from likewise.machine import cores
 from likewise.settings import Settings
 
 _LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -15,12 +16,7 @@ def shared(settings: Settings) -> Settings:
 
     Linear algebra keeps to that as well, here and in the processes that are started from here.
     """
-    threads = settings.threads or max(1, _cores() // settings.http_workers)
+    threads = settings.threads or max(1, cores() // settings.http_workers)
     for name in _LIMITS:
         os.environ.setdefault(name, str(threads))
     return replace(settings, threads=threads)
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1

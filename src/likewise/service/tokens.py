@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from likewise.bundle import sync
+from likewise.bundle import write_atomically
 from likewise.errors import ModelDamaged, ModelError, UsageError, suggestion
 
 NAME = "tokens.json"
@@ -118,15 +118,9 @@ class Tokens:
         return tokens
 
     def _write(self, tokens: tuple[Token, ...]) -> None:
-        """Beside the file, readable for nobody else from the first moment, then in its place."""
-        beside = self._path.with_name(f".{NAME}.{os.getpid()}")
-        beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(json.dumps([asdict(token) for token in tokens], indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self._path)
-        sync(self._path.parent)
+        """For nobody else to read."""
+        content = json.dumps([asdict(token) for token in tokens], indent=2) + "\n"
+        write_atomically(self._path, content.encode(), mode=0o600)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

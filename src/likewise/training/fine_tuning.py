@@ -120,7 +120,7 @@ def fine_tune(
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
         try:
-            with nullcontext() if torch.cuda.is_available() else cpu_modules(loss):
+            with nullcontext() if _on_gpu(schedule) else cpu_modules(loss):
                 history = _train(
                     model,
                     loss,
@@ -265,7 +265,7 @@ def _arguments(
 
     Nothing is logged, evaluated or saved but what `Watch` asks for.
     """
-    on_gpu = torch.cuda.is_available() and not schedule.frozen  # a classifier alone is the work of moments
+    on_gpu = _on_gpu(schedule)
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
@@ -290,6 +290,11 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _on_gpu(schedule: Schedule) -> bool:
+    """Whether a stage is trained on a GPU: where there is one, but for a classifier alone, the work of moments."""
+    return torch.cuda.is_available() and not schedule.frozen
 
 
 def _leave(model: SentenceTransformer, device: torch.device, attributes: set[str]) -> None:

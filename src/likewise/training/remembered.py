@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from likewise.training.checkpoints import digest
 from likewise.training.modules.two_encoders import TwoEncoders
-from likewise.training.scoring import encoded
+from likewise.training.scoring import encoded, on_gpu
 
 
 class Memory:
@@ -33,17 +33,9 @@ class Memory:
         weights = (tensor.detach().cpu().numpy().tobytes() for tensor in model.parameters())
         key = digest(chain(weights, (text.encode(errors="surrogatepass") for text in texts)))
         if key not in self._tables:
-            self._tables[key] = self._encoded(model, texts).cpu()
+            with on_gpu(model):  # it is not what the trainer takes there
+                self._tables[key] = encoded(model, texts).cpu()
         return self._tables[key]
-
-    def _encoded(self, model: SentenceTransformer, texts: Sequence[str]) -> Tensor:
-        device = model.device
-        if torch.cuda.is_available():  # the encoder itself is not what the trainer takes there
-            model.to("cuda")
-        try:
-            return encoded(model, texts)
-        finally:
-            model.to(device)
 
 
 def remembered(

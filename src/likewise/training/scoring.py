@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -55,6 +56,18 @@ def pair_score(model: SentenceTransformer, texts: Sequence[str], targets: Target
     embeddings = encoded(model, texts)
     cosine = cosine_similarity(embeddings[rows[:, 0]], embeddings[rows[:, 1]]).cpu().numpy()
     return float(np.nan_to_num(spearmanr(cosine, same).statistic))
+
+
+@contextmanager
+def on_gpu(model: SentenceTransformer) -> Iterator[None]:
+    """The model on the GPU, if there is one, inside this block; where it was afterwards."""
+    device = model.device
+    if torch.cuda.is_available():
+        model.to("cuda")
+    try:
+        yield
+    finally:
+        model.to(device)
 
 
 def encoded(model: SentenceTransformer, texts: Sequence[str], what: str = "sentence_embedding") -> torch.Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +20,7 @@ from likewise.training.modules.two_encoders import TwoEncoders
 from likewise.training.modules.words import WordNetwork
 from likewise.training.remembered import Memory
 from likewise.training.schedule import Schedule
-from likewise.training.scoring import encoded
+from likewise.training.scoring import encoded, on_gpu
 from likewise.training.siamese_pairs import expanded
 from likewise.training.trainer import History
 from likewise.types import Pooling, Task
@@ -140,7 +139,7 @@ class Trainable:
 
     def embed(self, texts: Texts) -> NDArray[np.float32]:
         """Embeddings of shape (texts, d), in float32, by torch."""
-        with quiet(), _where_it_is_fast(self._model):
+        with quiet(), on_gpu(self._model):
             found = self._model.encode(
                 list(texts), batch_size=BATCH, normalize_embeddings=self._normalise, show_progress_bar=False
             )
@@ -150,7 +149,7 @@ class Trainable:
         """The network's own logits, float32 (texts, labels), where they are the classifier; None otherwise."""
         if not self._own:
             return None
-        with quiet(), _where_it_is_fast(self._model):
+        with quiet(), on_gpu(self._model):
             return np.asarray(encoded(self._model, list(texts), "logits").cpu().numpy(), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
@@ -166,18 +165,6 @@ class Trainable:
         export_onnx(
             self._model, folder / "onnx", normalise=self._normalise, max_tokens=self._max_tokens, logits=self._own
         )
-
-
-@contextmanager
-def _where_it_is_fast(model: SentenceTransformer) -> Iterator[None]:
-    """On the GPU, if there is one, inside this block; where it was afterwards."""
-    device = model.device
-    if torch.cuda.is_available():
-        model.to("cuda")
-    try:
-        yield
-    finally:
-        model.to(device)
 
 
 def _layer(width: int, out: int, seed: int) -> Dense:
