@@ -40,6 +40,7 @@ from benchmarks.measuring import (
 
 SHORT, LONG = (13, 17), (100, 200)
 TEXTS = 1000
+NAMES = ("likewise", "likewise-openvino", "likewise-bf16")
 
 
 def main() -> None:
@@ -58,7 +59,10 @@ def run(given: argparse.Namespace, train: Part) -> dict[str, Any]:
     pool = Part([*train.texts, *_halves(joined)], [*train.labels, *joined.labels])
     with (
         write_rows(train=train.rows(list(range(min(300, len(train))))), pool=pool) as data,
-        contestants(given, chosen(given, ("likewise", "likewise-openvino")), data=data) as (there, found),
+        contestants(given, chosen(given, NAMES), data=data) as (
+            there,
+            found,
+        ),
     ):
         for name, one in there.items():
             found[name] |= one.call("texts_of_lengths", data=data, short=SHORT, long=LONG, count=count)

@@ -36,12 +36,17 @@ from typing import Any
 
 from experiments.running import machine
 
+from likewise.encoding.sessions import multiplies_bfloat16
 from likewise.fitting import fit
 from likewise.sample import load
+from likewise.settings import Settings
+from likewise.types import Precision
 
 RESULTS = Path(__file__).parent / "results"
 HEADERS = {"Content-Type": "application/json"}
 TAUGHT_A_SECOND = 10
+TAUGHT = ", taught meanwhile"
+_OURS: dict[Precision, str] = {"fp32": "likewise", "bf16": "likewise, bfloat16"}
 
 
 def main() -> None:
@@ -56,14 +61,16 @@ def main() -> None:
     given = parser.parse_args()
     found: dict[str, Any] = {"machine": machine(), "seconds": given.seconds, "workers": given.workers}
     with tempfile.TemporaryDirectory(prefix="likewise-load-") as folder:
-        path = Path(folder) / "shop"
-        texts, labels = load("train")
-        fit(texts, labels, recipe="frozen").save(path).close()
-        command = [str(Path(sys.executable).parent / "likewise"), "serve", str(path), "--log", "none"]
-        command += ["--workers", str(given.workers), "--port"]
-        with service(command) as served:
-            found["likewise"] = phases(served, given, writing=False)
-            found["likewise, taught meanwhile"] = phases(served, given, writing=True)
+        for precision, name in _OURS.items():
+            if precision == "bf16" and not multiplies_bfloat16():
+                continue
+            path = Path(folder) / precision
+            fit(*load("train"), recipe="frozen", settings=Settings(precision=precision)).save(path).close()
+            command = [str(Path(sys.executable).parent / "likewise"), "serve", str(path), "--log", "none"]
+            command += ["--workers", str(given.workers), "--port"]
+            with service(command) as served:
+                found[name] = phases(served, given, writing=False)
+                found[name + TAUGHT] = phases(served, given, writing=True)
     python = given.peer_python or (Path(sys.executable) if importlib.util.find_spec("setfit") else None)
     if python is not None:
         with service([str(python), "-m", "benchmarks.setfit_service"]) as served:
@@ -200,13 +207,15 @@ def writer(port: int) -> Iterator[Callable[[], int]]:
 
 def show(found: dict[str, Any]) -> None:
     """The table, and how the services compare."""
-    for name in ("likewise", "likewise, taught meanwhile", "setfit"):
+    ours = [name for name in found if name.startswith("likewise")]
+    for name in (*ours, "setfit"):
         for row in found.get(name, ()):
-            print(f"{name:28}", *(f"{key} {value}" for key, value in row.items()))
-    for ours, theirs in zip(found["likewise"], found.get("setfit", ()), strict=False):
-        times = ours["requests_a_second"] / theirs["requests_a_second"]
-        slower = ours["p99"] / theirs["p99"]
-        print(f"{ours['clients']} clients: {times:.1f} times as many requests, p99 {slower:.2f} times as long")
+            print(f"{name:34}", *(f"{key} {value}" for key, value in row.items()))
+    for name in ours:
+        for row, theirs in zip(found[name], found.get("setfit", ()), strict=False):
+            times = row["requests_a_second"] / theirs["requests_a_second"]
+            slower = row["p99"] / theirs["p99"]
+            print(f"{name}, {row['clients']} clients: {times:.1f} times the requests, {slower:.2f} times the p99")
 
 
 if __name__ == "__main__":

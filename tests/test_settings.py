@@ -36,6 +36,7 @@ def test_defaults() -> None:
         "pooling": None,
         "measure": None,
         "holdout": 0.1,
+        "precision": "fp32",
         "storage": "float32",
         "neighbours": 5,
         "threads": 0,

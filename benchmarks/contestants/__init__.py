@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 ENCODER_TOKENS = 256
 """Tokens after which every contestant cuts a text: the encoder's own limit."""
 
 HOMES = {
     "likewise": ("ours", "Likewise"),
     "likewise-openvino": ("ours", "Likewise"),
+    "likewise-bf16": ("ours", "Likewise"),
     "plain": ("plain", "Plain"),
     "logistic": ("frozen", "Logistic"),
     "logistic-onnx": ("frozen", "Logistic"),
@@ -24,12 +27,12 @@ HOMES = {
 """Each contestant's module and class."""
 
 ANSWERING = (
-    "likewise", "likewise-openvino", "setfit", "setfit-onnx", "setfit-openvino", "logistic", "logistic-onnx",
-    "logistic-openvino", "knn", "adaptive",
+    "likewise", "likewise-openvino", "likewise-bf16", "setfit", "setfit-onnx", "setfit-openvino", "logistic",
+    "logistic-onnx", "logistic-openvino", "knn", "adaptive",
 )  # fmt: skip
 """Those whose answers are timed, in the order of the tables."""
 
-OURS = ("likewise", "likewise-openvino", "plain", "index", "product")
+OURS = ("likewise", "likewise-openvino", "likewise-bf16", "plain", "index", "product")
 """Those that run in Likewise's own environment; the others in the one of the peers, whose versions exclude its own."""
 
 _BACKENDS = {"onnx": ["optimum", "onnxruntime"], "openvino": ["optimum", "openvino"]}
@@ -37,6 +40,7 @@ _BACKENDS = {"onnx": ["optimum", "onnxruntime"], "openvino": ["optimum", "openvi
 REQUIRED = {
     "likewise": ["onnxruntime"],
     "likewise-openvino": ["openvino"],
+    "likewise-bf16": ["openvino"],
     "plain": ["torch", "transformers"],
     "logistic": ["sentence_transformers", "sklearn"],
     "logistic-onnx": ["sentence_transformers", "sklearn", *_BACKENDS["onnx"]],
@@ -55,6 +59,7 @@ REQUIRED = {
 TITLES = {
     "likewise": "Likewise",
     "likewise-openvino": "Likewise, OpenVINO",
+    "likewise-bf16": "Likewise, bfloat16 (OpenVINO)",
     "plain": "plain fine-tuning",
     "logistic": "sentence-transformers + LogisticRegression",
     "logistic-onnx": "sentence-transformers + LogisticRegression, ONNX",
@@ -65,6 +70,11 @@ TITLES = {
     "setfit-openvino": "SetFit, OpenVINO",
     "adaptive": "adaptive-classifier",
 }
+
+
+def precision_of(name: str) -> Literal["fp32", "bf16"]:
+    """What one of ours calculates in; the peers' backends choose for themselves."""
+    return "bf16" if name.endswith("-bf16") else "fp32"
 
 
 def backend_of(name: str) -> str:

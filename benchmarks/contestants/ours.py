@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from experiments.running import Quiet
 
-from benchmarks.contestants import ENCODER_TOKENS, backend_of
+from benchmarks.contestants import ENCODER_TOKENS, backend_of, precision_of
 from benchmarks.contestants.answering import Answering, rows_of, timed
 from likewise.bundle import Layout
 from likewise.datastore.ledger import Ledger, NewExample
-from likewise.encoding.runtime import OUTPUT, _open_graph
+from likewise.encoding.runtime import OUTPUT
+from likewise.encoding.sessions import Runtime, open_graph
 from likewise.fitting import fit
 from likewise.machine import cores
 from likewise.model import Model
@@ -55,7 +56,10 @@ class Likewise(Answering):
         rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
         fitting = [LIKEWISE, "fit", str(path), str(rows), "--recipe", "frozen", "--encoder", encoder]
         done = subprocess.run(
-            [*fitting, "--max-tokens", str(ENCODER_TOKENS)], capture_output=True, text=True, check=False
+            [*fitting, "--max-tokens", str(ENCODER_TOKENS), "--precision", precision_of(self.name)],
+            capture_output=True,
+            text=True,
+            check=False,
         )  # in a process of its own, so that what answers has nothing of it in memory
         if done.returncode:
             raise RuntimeError(done.stderr)
@@ -113,7 +117,7 @@ class Likewise(Answering):
     def product(self, size: int = 2048) -> dict[str, Any]:
         """Floating-point operations a second of a product of two square matrices, in the encoder's runtime."""
         if not hasattr(self, "multiply"):
-            self.multiply = _product_graph(size, self.folder / "product.onnx", backend_of(self.name))
+            self.multiply = _product_graph(size, self.folder / "product.onnx", self.name)
         a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
         best = min(timed(lambda: self.multiply(a))[0] for _ in range(3))
         return {"flops": 2 * size**3 / best}
@@ -134,8 +138,8 @@ class Likewise(Answering):
         return {"seconds": seconds, "kept": kept, "stages": watch.begun, **said}
 
 
-def _product_graph(size: int, path: Path, backend: str) -> Callable[[Any], Any]:
-    """A product with a fixed matrix, as the encoder's are, opened as `likewise.encoding.runtime` opens an encoder."""
+def _product_graph(size: int, path: Path, name: str) -> Callable[[Any], Any]:
+    """A product with a fixed matrix, as the encoder's are, opened as the encoder is."""
     import onnx
 
     fixed = np.random.default_rng(1).normal(size=(size, size)).astype(np.float32)
@@ -148,7 +152,8 @@ def _product_graph(size: int, path: Path, backend: str) -> Callable[[Any], Any]:
     )
     made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(made, path)
-    run = _open_graph(path, [OUTPUT], cores(), "openvino" if backend == "openvino" else "auto")
+    runtime: Runtime = "openvino" if backend_of(name) == "openvino" else "auto"
+    run, _ = open_graph(path, [OUTPUT], cores(), runtime, precision_of(name))
     return lambda matrix: run({"input_ids": matrix})
 
 

@@ -189,7 +189,7 @@ def _encoded(job: Job, model: Trainable | WrappedClassifier, epochs: list[dict[s
     job.progress.stage("Encoding with the trained encoder")
     folder = job.work / "encoder"
     shutil.rmtree(folder, ignore_errors=True)
-    model.write(folder)
+    _write(model, folder, job.settings)
     encoder = _open(folder / "onnx", job.settings)
     embeddings = encoder.encode(job.texts, job.progress.update)
     return Encoded(folder, encoder.fingerprint, embeddings, _head(job, model), epochs)
@@ -235,6 +235,14 @@ def _open(onnx: Path, settings: Settings) -> Encoder:
     return Encoder(onnx, **settings.encoding())
 
 
+def _write(model: Trainable | WrappedClassifier, folder: Path, settings: Settings) -> None:
+    """Write the encoder's folder, with the precision in which it will answer."""
+    from likewise.encoding.runtime import set_precision
+
+    model.write(folder)
+    set_precision(folder / "onnx", settings.precision)
+
+
 # The training side, imported where a fit begins
 
 
@@ -261,16 +269,16 @@ def _trainable(job: Job, normalise: bool) -> Trainable:
     return Trainable(base, pooling=job.pooling, normalise=normalise, max_tokens=job.settings.max_tokens)
 
 
-_exports: dict[tuple[Path, str, int], Path] = {}
+_exports: dict[tuple[Path, str, int, str], Path] = {}
 
 
 def _exported(job: Job) -> Path:
     """The folder of the encoder as it is, its ONNX encoder in it; exported once a process."""
-    key = (job.base, job.pooling, job.settings.max_tokens)
+    key = (job.base, job.pooling, job.settings.max_tokens, job.settings.precision)
     if key not in _exports:
         root = temporary_root()
         atexit.register(shutil.rmtree, root, ignore_errors=True)
-        _trainable(job, FROZEN.normalise).write(root / "encoder")
+        _write(_trainable(job, FROZEN.normalise), root / "encoder", job.settings)
         _exports[key] = root / "encoder"
     return _exports[key]
 

@@ -27,7 +27,7 @@ def model_card(manifest: Manifest, decision: Decision, labels: Mapping[str, int]
 It sorts texts by example: {several}, answered by a head and the vote of the nearest labelled texts, which it cites.
 
 - Recipe: {manifest.recipe}; encoder: {manifest.encoder}; examples at the fit: {manifest.fit["examples"]}
-- Encoder kept: {manifest.fit["kept"]}
+- Encoder kept: {manifest.fit["kept"]}; it calculates in {manifest.settings.get("precision", "fp32")}
 - Keys: {keys}; vote: {tuned.k} neighbours, {kind}; lambda: {tuned.lambda_:.2f}
 - Head: {head}
 

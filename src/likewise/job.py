@@ -15,6 +15,7 @@ import numpy as np
 
 from likewise.decision.splitting import Rows, folds, hold_out
 from likewise.encoding.names import from_scratch, resolve
+from likewise.encoding.sessions import check_precision
 from likewise.errors import DataError, LabelError
 from likewise.planning import check_source, planned
 from likewise.progress import Progress
@@ -126,6 +127,7 @@ def checked(
     """
     planned(plan, False, settings, from_scratch(encoder))  # before any work: what the recipe cannot do
     check_source(plan, source is not None)
+    check_precision(settings.precision, settings.runtime)
     settings = replace(settings, measure=settings.measure or plan.measure)
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)
     decided = decide_task(label_sets, task)

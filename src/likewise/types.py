@@ -38,6 +38,9 @@ OnConflict = Literal["keep", "replace", "both"]
 """What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""
 
 
+Precision = Literal["fp32", "bf16"]
+"""What the encoder calculates in: float32, or bfloat16 (eight bits of fraction) with sums in float32."""
+
 Storage = Literal["float32", "float16"]
 """How a datastore keeps embeddings: as they are, or in half the space, each number rounded to about three digits."""
 

@@ -18,10 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from likewise.encoding.runtime import Encoder, open_ahead, opened
+from likewise.encoding.runtime import Encoder, fingerprint, open_ahead, opened, set_precision
+from likewise.encoding.sessions import check_precision, multiplies_bfloat16
 from likewise.errors import DataError, EncoderError, LikewiseError, MissingExtra, SettingError
+from likewise.progress import LikewiseWarning
 
 WITH_OPENVINO = importlib.util.find_spec("openvino") is not None
+needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor does not multiply bfloat16")
 needs_openvino = pytest.mark.skipif(not WITH_OPENVINO, reason="openvino is an extra")
 
 TEXTS = [
@@ -209,6 +212,45 @@ def test_runtimes_that_are_not_there(tiny_onnx: Path, monkeypatch: pytest.Monkey
     with pytest.raises(MissingExtra, match=r"likewise\[openvino\]") as caught:
         Encoder(tiny_onnx, runtime="openvino")
     assert isinstance(caught.value, LikewiseError)
+
+
+# Precision
+
+
+@needs_bfloat16
+def test_bfloat16_is_near_to_float32_and_another_embedding(folder: Path, encoder: Encoder) -> None:
+    set_precision(folder, "bf16")
+    found = Encoder(folder, threads=1, token_budget=64)
+    assert (found.precision, encoder.precision) == ("bf16", "fp32")
+    assert found.fingerprint == fingerprint(folder, found.max_tokens, "bf16") != encoder.fingerprint
+    vectors, exact = found.encode(TEXTS), encoder.encode(TEXTS)
+    assert 0 < np.abs(vectors - exact).max() < 0.05 * np.abs(exact).max()
+    np.testing.assert_array_equal(vectors, found.encode(TEXTS))  # the same every time
+    set_precision(folder, "fp32")
+    assert Encoder(folder, threads=1).fingerprint == encoder.fingerprint
+
+
+@pytest.mark.parametrize("runtime", ["auto", "onnxruntime", pytest.param("openvino", marks=needs_openvino)])
+def test_where_there_is_no_bfloat16_it_is_float32(
+    folder: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, runtime: Any
+) -> None:
+    monkeypatch.setattr("likewise.encoding.sessions.multiplies_bfloat16", lambda: False)
+    set_precision(folder, "bf16")
+    with pytest.warns(LikewiseWarning, match="made to calculate in bf16.*here it calculates in fp32"):
+        found = Encoder(folder, threads=1, runtime=runtime)
+    assert found.precision == "fp32"
+    np.testing.assert_allclose(found.encode(TEXTS), encoder.encode(TEXTS), atol=1e-5)
+    with pytest.raises(SettingError, match=r"likewise\[openvino\].*choose 'fp32'"):
+        check_precision("bf16", "auto")
+
+
+def test_a_precision_that_there_is_not(folder: Path) -> None:
+    description = json.loads((folder / "encoder.json").read_text())
+    (folder / "encoder.json").write_text(json.dumps({**description, "precision": "int4"}))
+    with pytest.raises(EncoderError, match="precision 'int4'"):
+        Encoder(folder)
+    with pytest.raises(SettingError, match="bf16"):
+        check_precision("bf16", "onnxruntime")
 
 
 # What only a process of its own can show

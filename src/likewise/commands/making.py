@@ -143,7 +143,7 @@ def fit(
     help="Rows that choose the settings, best such as the classifier has not seen. [default: a part of DATA]",
 )
 @column_options(ref=True)
-@settings_options("seed", "max_tokens", "measure", "holdout", "storage", *_ANSWERING)
+@settings_options("seed", "max_tokens", "measure", "holdout", "precision", "storage", *_ANSWERING)
 @json_option
 def wrap(
     model: str,

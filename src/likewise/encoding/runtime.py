@@ -1,31 +1,29 @@
-"""Texts -> embeddings, without torch: tokenizers and ONNX Runtime, or OpenVINO where that extra is installed.
+"""Texts -> embeddings, without torch: tokenizers, and a runtime that runs the graph (`sessions.py`).
 
 An encoder folder holds model.onnx, tokenizer.json and encoder.json; `likewise.training.graph` writes it.
-Both runtimes report their use to their makers unless told not to; here they are told before they are loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import queue
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from likewise.errors import DataError, EncoderError, MissingExtra, SettingError
+from likewise.encoding.sessions import Floats, Ints, Runtime, open_graph
+from likewise.errors import DataError, EncoderError
 from likewise.machine import cores
+from likewise.progress import Progress
+from likewise.types import Precision
 
 FORMAT = 1
 """Version of the encoder folder's layout."""
@@ -39,21 +37,19 @@ OUTPUT = "embedding"
 LOGITS = "logits"
 """Its second output where the network is a classifier of its own: float32, shape (batch, labels)."""
 
-Runtime = Literal["auto", "onnxruntime", "openvino"]
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
-
 _WINDOW = 4096  # texts tokenised and sorted at a time: bounds memory, lets progress move; longer ones gain nothing
 
 
-def fingerprint(folder: Path, max_tokens: int) -> str:
-    """Which embeddings a folder makes: 16 hex digits of SHA-256 over graph, tokenizer and greatest length."""
+def fingerprint(folder: Path, max_tokens: int, precision: Precision = "fp32") -> str:
+    """Which embeddings a folder makes: 16 hex digits of SHA-256 over graph, tokenizer, greatest length, precision."""
     digest = hashlib.sha256()
     for name in ("model.onnx", "tokenizer.json"):
         with (folder / name).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     digest.update(str(max_tokens).encode())
+    if precision != "fp32":
+        digest.update(precision.encode())
     return digest.hexdigest()[:16]
 
 
@@ -62,8 +58,9 @@ class Encoder:
 
     `threads` is how many cores one batch may use (0: all that this process may run on). A batch holds texts of
     similar length, and its rows times its longest text never exceed `token_budget` padded tokens, unless one text
-    alone does. `runtime` "auto" is ONNX Runtime. EncoderError when the folder cannot be used, MissingExtra when
-    OpenVINO is asked for and not installed.
+    alone does. `runtime` "auto" is ONNX Runtime, or OpenVINO where the folder's precision is bfloat16 and both
+    OpenVINO and the processor have it; elsewhere such a folder is calculated in float32. EncoderError when the folder
+    cannot be used, MissingExtra when OpenVINO is asked for and not installed.
     """
 
     def __init__(self, folder: Path, *, threads: int = 0, token_budget: int = 512, runtime: Runtime = "auto") -> None:
@@ -71,7 +68,14 @@ class Encoder:
         self._description = _read_description(folder)
         self._tokenizer = _open_tokenizer(folder, self._description.max_tokens)
         outputs = (OUTPUT, LOGITS) if self.labels else (OUTPUT,)
-        self._run = _open_graph(folder / "model.onnx", outputs, threads or cores(), runtime)
+        meant = self._description.precision
+        self._run, self.precision = open_graph(folder / "model.onnx", outputs, threads or cores(), runtime, meant)
+        """What it calculates in, here."""
+        if self.precision != meant:
+            Progress().warn(
+                f"{folder}: made to calculate in {meant}, which takes OpenVINO and a processor that has it; here it "
+                f"calculates in {self.precision}: slower, and probabilities differ by up to about 0.01"
+            )
         self._token_budget = token_budget
         self._truncated = 0
         self._lock = threading.Lock()
@@ -104,8 +108,8 @@ class Encoder:
     def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Floats:
         """Embeddings of texts, float32 of shape (n, dimension), in the texts' order.
 
-        A text's embedding depends on its batch by rounding only (about 1e-6). `progress` is called with the count
-        of texts done and of all texts after each batch. DataError for a single string, or a text that is no
+        A text's embedding depends on its batch by rounding only (about 1e-6 in float32, 4e-3 in bfloat16). `progress`
+        is called with the count of texts done and of all texts after each batch. DataError for a single string, or a text that is no
         string or has no UTF-8 form.
         """
         return self.encode_with_logits(texts, progress)[0]
@@ -198,6 +202,18 @@ class Encoder:
         return {name: made[name] for name in description.inputs}
 
 
+# The precision
+
+
+def set_precision(folder: Path, precision: Precision) -> None:
+    """Say in an encoder folder which precision its embeddings are made in; its fingerprint follows. The graph is the
+    same in all."""
+    path = folder / "encoder.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    found |= {"precision": precision, "fingerprint": fingerprint(folder, int(found["max_tokens"]), precision)}
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
 # Opening one while something else is done
 
 
@@ -233,6 +249,7 @@ class _Description:
     pad_id: int
     fingerprint: str
     labels: int
+    precision: Precision
 
 
 def _read_description(folder: Path) -> _Description:
@@ -250,6 +267,7 @@ def _read_description(folder: Path) -> _Description:
             pad_id=int(found["pad_id"]),
             fingerprint=str(found["fingerprint"]),
             labels=int(found.get("labels", 0)),
+            precision=_precision(found.get("precision", "fp32")),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EncoderError(
@@ -264,6 +282,12 @@ def _read_description(folder: Path) -> _Description:
     return description
 
 
+def _precision(found: object) -> Precision:
+    if found not in get_args(Precision):
+        raise ValueError(f"precision {found!r}")
+    return cast(Precision, found)
+
+
 def _open_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -272,106 +296,3 @@ def _open_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
-
-
-# The runtimes
-
-
-class _Run(Protocol):
-    """Runs the graph on one batch; to be called from any thread."""
-
-    def __call__(self, feed: Mapping[str, Ints]) -> list[Floats]: ...
-
-
-def _open_graph(path: Path, outputs: Sequence[str], threads: int, runtime: Runtime) -> _Run:
-    if runtime in ("auto", "onnxruntime"):
-        return _open_onnxruntime(path, outputs, threads)
-    if runtime == "openvino":
-        return _open_openvino(path, outputs, threads)
-    raise SettingError(f"unknown runtime {runtime!r}; expected auto, onnxruntime or openvino")
-
-
-def _open_onnxruntime(path: Path, outputs: Sequence[str], threads: int) -> _Run:
-    # From 1.29 on it reports its use from Linux and macOS too, names a device and keeps a database in the user's
-    # cache, and only heeds what stands in the environment when it is first loaded (its Privacy.md).
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3  # errors
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no narrower base
-        raise EncoderError(f"ONNX Runtime cannot read {path} ({_line(error)}); export the encoder again") from error
-
-    def run(feed: Mapping[str, Ints]) -> list[Floats]:
-        found: list[Floats] = session.run(outputs, feed)
-        return found
-
-    return run
-
-
-def _open_openvino(path: Path, outputs: Sequence[str], threads: int) -> _Run:
-    openvino = _import_openvino()
-    try:
-        core = openvino.Core()
-        compiled = core.compile_model(
-            core.read_model(str(path)),
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "f32",  # its default is bfloat16 where the processor has it
-                "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": 1,
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
-    except RuntimeError as error:
-        raise EncoderError(f"OpenVINO cannot read {path} ({_line(error)}); try runtime 'onnxruntime'") from error
-    idle: queue.SimpleQueue[Any] = queue.SimpleQueue()  # a request serves one batch at a time
-
-    def run(feed: Mapping[str, Ints]) -> list[Floats]:
-        try:
-            request = idle.get_nowait()
-        except queue.Empty:
-            request = compiled.create_infer_request()
-        try:
-            found = request.infer(dict(feed))
-            return [np.array(found[name], dtype=np.float32) for name in outputs]  # copied: its memory is used again
-        finally:
-            idle.put(request)
-
-    return run
-
-
-_importing = threading.Lock()
-
-
-def _import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which reports the import itself.
-
-    Where its package openvino_telemetry cannot be imported it falls back to a stand-in of its own that does nothing.
-    """
-    with _importing:
-        hidden = [name for name in sys.modules if name.partition(".")[0] == "openvino_telemetry"]
-        kept = {name: sys.modules.pop(name) for name in hidden}
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # what import takes for "not there"
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingExtra(
-                "runtime 'openvino' needs the package openvino, which is not installed; "
-                "run: pip install 'likewise[openvino]', or choose runtime 'onnxruntime'"
-            ) from error
-        finally:
-            del sys.modules["openvino_telemetry"]
-            sys.modules.update(kept)
-    return openvino
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -1,0 +1,156 @@
+"""A graph in a file -> a function from token ids to its outputs, by ONNX Runtime or OpenVINO.
+
+Both report their use to their makers unless told not to; here they are told before they are loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from likewise.errors import EncoderError, MissingExtra, SettingError
+from likewise.types import Precision
+
+Runtime = Literal["auto", "onnxruntime", "openvino"]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+class Run(Protocol):
+    """Runs the graph on one batch; to be called from any thread."""
+
+    def __call__(self, feed: Mapping[str, Ints]) -> list[Floats]: ...
+
+
+def open_graph(
+    path: Path, outputs: Sequence[str], threads: int, runtime: Runtime, precision: Precision
+) -> tuple[Run, Precision]:
+    """What runs the graph, and the precision that it calculates in.
+
+    That is the one asked for where the processor and the runtime have it, else float32. "auto" is ONNX Runtime, and
+    OpenVINO where only that has the precision. SettingError, EncoderError or MissingExtra.
+    """
+    if runtime not in ("auto", "onnxruntime", "openvino"):
+        raise SettingError(f"unknown runtime {runtime!r}; expected auto, onnxruntime or openvino")
+    lower = precision == "bf16" and runtime != "onnxruntime" and multiplies_bfloat16()
+    if runtime == "openvino" or lower:
+        used: Precision = "bf16" if lower else "fp32"
+        return _open_openvino(path, outputs, threads, used), used
+    return _open_onnxruntime(path, outputs, threads), "fp32"
+
+
+def check_precision(precision: Precision, runtime: Runtime) -> None:
+    """SettingError where a new model cannot have it, here and by this runtime."""
+    if precision == "bf16" and (runtime == "onnxruntime" or not multiplies_bfloat16()):
+        raise SettingError(
+            "precision: found 'bf16', which takes OpenVINO (pip install 'likewise[openvino]', and runtime 'auto' or "
+            "'openvino') and a processor that multiplies bfloat16 (AVX512-BF16 or AMX); choose 'fp32'"
+        )
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether OpenVINO is installed and says that this processor multiplies bfloat16."""
+    if find_spec("openvino") is None:
+        return False
+    try:
+        return "BF16" in _import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError:
+        return False
+
+
+def _open_onnxruntime(path: Path, outputs: Sequence[str], threads: int) -> Run:
+    # From 1.29 on it reports its use from Linux and macOS too, names a device and keeps a database in the user's
+    # cache, and only heeds what stands in the environment when it is first loaded (its Privacy.md).
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no narrower base
+        raise EncoderError(f"ONNX Runtime cannot read {path} ({_line(error)}); export the encoder again") from error
+
+    def run(feed: Mapping[str, Ints]) -> list[Floats]:
+        found: list[Floats] = session.run(outputs, feed)
+        return found
+
+    return run
+
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def _open_openvino(path: Path, outputs: Sequence[str], threads: int, precision: Precision) -> Run:
+    openvino = _import_openvino()
+    try:
+        core = openvino.Core()
+        compiled = core.compile_model(
+            core.read_model(str(path)),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": _HINTS[precision],  # its default is the lowest that the processor has
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": 1,
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+    except RuntimeError as error:
+        raise EncoderError(f"OpenVINO cannot read {path} ({_line(error)}); try runtime 'onnxruntime'") from error
+    idle: queue.SimpleQueue[Any] = queue.SimpleQueue()  # a request serves one batch at a time
+
+    def run(feed: Mapping[str, Ints]) -> list[Floats]:
+        try:
+            request = idle.get_nowait()
+        except queue.Empty:
+            request = compiled.create_infer_request()
+        try:
+            found = request.infer(dict(feed))
+            return [np.array(found[name], dtype=np.float32) for name in outputs]  # copied: its memory is used again
+        finally:
+            idle.put(request)
+
+    return run
+
+
+_importing = threading.Lock()
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which reports the import itself.
+
+    Where its package openvino_telemetry cannot be imported it falls back to a stand-in of its own that does nothing.
+    """
+    with _importing:
+        hidden = [name for name in sys.modules if name.partition(".")[0] == "openvino_telemetry"]
+        kept = {name: sys.modules.pop(name) for name in hidden}
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # what import takes for "not there"
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtra(
+                "runtime 'openvino' needs the package openvino, which is not installed; "
+                "run: pip install 'likewise[openvino]', or choose runtime 'onnxruntime'"
+            ) from error
+        finally:
+            del sys.modules["openvino_telemetry"]
+            sys.modules.update(kept)
+    return openvino
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
