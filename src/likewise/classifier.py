@@ -55,7 +55,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
       and the columns of a bare matrix are numbered from 0.
     - `seed`, `epochs`, `batch_size`, `learning_rate`, `max_tokens`, `objective`,
       `contrastive_temperature`, `projection`, `preservation`, `batches`, `per_class`, `gamma`, `shared_labels`,
-      `siamese_pairs`, `pooling`, `measure`, `holdout`, `storage`, `neighbours`.
+      `siamese_pairs`, `pooling`, `measure`, `holdout`, `precision`, `storage`, `neighbours`.
 
     X is a list, tuple, one-dimensional array or Series of texts. y is one of three forms, and `predict` answers in
     the same one:
@@ -99,6 +99,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         pooling: str | None = None,
         measure: str | None = None,
         holdout: float | None = None,
+        precision: str | None = None,
         storage: str | None = None,
         neighbours: int | None = None,
     ) -> None:
@@ -123,6 +124,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.pooling = pooling
         self.measure = measure
         self.holdout = holdout
+        self.precision = precision
         self.storage = storage
         self.neighbours = neighbours
 
