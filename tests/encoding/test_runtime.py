@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from likewise.encoding.runtime import Encoder, fingerprint, open_ahead, opened, set_precision
+from likewise.encoding.runtime import WEIGHTS, Encoder, fingerprint, open_ahead, opened, set_precision
 from likewise.encoding.sessions import check_precision, multiplies_bfloat16
 from likewise.errors import DataError, EncoderError, LikewiseError, MissingExtra, SettingError
 from likewise.progress import LikewiseWarning
@@ -196,6 +196,27 @@ def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     refused(r"cannot read .*tokenizer\.json")
     (folder / "tokenizer.json").unlink()
     refused(r"no tokenizer\.json")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=needs_openvino)])
+def test_weights_that_are_cut_off_or_missing(folder: Path, runtime: Any) -> None:
+    weights = folder / WEIGHTS
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(EncoderError, match="cannot read"):
+        Encoder(folder, runtime=runtime)
+    weights.unlink()
+    with pytest.raises(EncoderError, match="cannot read"):
+        Encoder(folder, runtime=runtime)
+
+
+def test_a_folder_whose_weights_stand_in_the_graph(folder: Path, encoder: Encoder) -> None:
+    """As Likewise wrote them before."""
+    onnx = pytest.importorskip("onnx")
+    onnx.save_model(onnx.load(folder / "model.onnx"), folder / "model.onnx")
+    (folder / WEIGHTS).unlink()
+    np.testing.assert_array_equal(Encoder(folder, threads=1).encode(TEXTS), encoder.encode(TEXTS))
+    assert fingerprint(folder, encoder.max_tokens) != encoder.fingerprint
 
 
 @needs_openvino

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from likewise.encoding.names import resolve
-from likewise.encoding.runtime import Encoder
+from likewise.encoding.runtime import WEIGHTS, Encoder
 from likewise.errors import EncoderError
 from likewise.training import graph
 from likewise.training.export import export_onnx
@@ -203,6 +203,8 @@ def test_equal_models_have_equal_fingerprints(tiny_encoder: Path, tmp_path: Path
 
 
 def test_the_graphs_form_is_what_the_runtime_relies_on(tiny_onnx: Path) -> None:
+    assert (tiny_onnx / "model.onnx").stat().st_size < (tiny_onnx / WEIGHTS).stat().st_size
+    assert (tiny_onnx / "model.onnx").stat().st_mode == (tiny_onnx / WEIGHTS).stat().st_mode
     graph = onnx.load(str(tiny_onnx / "model.onnx"))
     onnx.checker.check_model(graph)
     assert {entry.domain: entry.version for entry in graph.opset_import} == {"": 17}

@@ -1,6 +1,7 @@
 """Texts -> embeddings, without torch: tokenizers, and a runtime that runs the graph (`sessions.py`).
 
-An encoder folder holds model.onnx, tokenizer.json and encoder.json; `likewise.training.graph` writes it.
+An encoder folder holds model.onnx, its weights (model.onnx.data), tokenizer.json and encoder.json;
+`likewise.training.graph` writes it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ from likewise.types import Precision
 FORMAT = 1
 """Version of the encoder folder's layout."""
 
+WEIGHTS = "model.onnx.data"
+"""The graph's weights, which a runtime maps into memory; small ones, and those of folders made earlier, stand in
+model.onnx itself."""
+
 INPUTS = ("input_ids", "attention_mask")
 """The graph's inputs: int64, shape (batch, sequence)."""
 
@@ -41,9 +46,11 @@ _WINDOW = 4096  # texts tokenised and sorted at a time: bounds memory, lets prog
 
 
 def fingerprint(folder: Path, max_tokens: int, precision: Precision = "fp32") -> str:
-    """Which embeddings a folder makes: 16 hex digits of SHA-256 over graph, tokenizer, greatest length, precision."""
+    """Which embeddings a folder makes: 16 hex digits of SHA-256 over graph, weights, tokenizer, length, precision."""
     digest = hashlib.sha256()
-    for name in ("model.onnx", "tokenizer.json"):
+    for name in ("model.onnx", WEIGHTS, "tokenizer.json"):
+        if name == WEIGHTS and not (folder / name).exists():
+            continue
         with (folder / name).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

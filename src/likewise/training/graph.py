@@ -2,6 +2,8 @@
 
     model.onnx       input_ids, attention_mask (batch, sequence) int64 -> embedding (batch, dimension) float32,
                      and where the network is a classifier of its own: logits (batch, labels) float32
+    model.onnx.data  its weights, so that a runtime maps them instead of copying them: 80 MiB less memory at the peak
+                     for all-MiniLM-L6-v2, and the processes of a service share them
     tokenizer.json   the tokenizer, without truncation or padding: those are encoder.json's
     encoder.json     what `likewise.encoding.runtime.Encoder` has to know
 
@@ -21,11 +23,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from likewise.encoding.runtime import FORMAT, INPUTS, LOGITS, OUTPUT, Encoder, fingerprint
+from likewise.encoding.runtime import FORMAT, INPUTS, LOGITS, OUTPUT, WEIGHTS, Encoder, fingerprint
 from likewise.errors import EncoderError
 
 PROBES = ("a", "one text that is a little longer than the others", "two words", "is it 1, 2 or 3 ?! " * 20)
@@ -35,6 +38,7 @@ TOLERANCE = 1e-3
 """Numbers that differ by less than this share of the largest one are taken for the same, rounded differently."""
 
 _OPSET = 17
+_SMALL = 1024  # bytes of a tensor that stays in the graph
 _LARGEST = 2**31 - 2**20  # bytes: a protobuf holds 2 GiB, and the graph needs a little beside the weights
 
 
@@ -133,6 +137,15 @@ def _trace(network: nn.Module, path: Path, outputs: list[str], architecture: str
             output_names=outputs,
             dynamic_axes={**dict.fromkeys(INPUTS, shape), **{name: {0: "batch"} for name in outputs}},
         )
+        _set_weights_apart(path)
+
+
+def _set_weights_apart(path: Path) -> None:
+    weights = path.with_name(WEIGHTS)
+    weights.unlink(missing_ok=True)  # it would be added to
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=WEIGHTS, size_threshold=_SMALL)
+    if weights.exists():
+        weights.chmod(path.stat().st_mode)  # it is made for its owner alone
 
 
 @contextmanager
