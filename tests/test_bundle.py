@@ -152,7 +152,7 @@ def test_nothing_in_a_model_directory_can_run_code(finished: Path, tmp_path: Pat
     with Model.open(finished) as model:
         model.save(tmp_path / "model")
     files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".onnx", ".db", ".md", ".txt"}
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".onnx", ".data", ".db", ".md", ".txt"}
     for path in files:
         start = path.read_bytes()[:4]
         assert not start.startswith((b"\x80", b"PK", b"\x1f\x8b")), path
