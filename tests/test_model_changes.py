@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likewise.answering import RECENT
 from likewise.errors import (
     ExampleChanged,
     ExampleError,
@@ -154,6 +155,35 @@ def test_a_class_that_is_taught_is_answered_by_both_voices(model: Model) -> None
         assert found.head[0][0] == found.vote[0][0] == found.label == "health"
     found = model.classify("the child is sick at home today")
     assert found.label == "health" and set(ids_cited(found)) & {41, 42, 43, 44}
+
+
+def test_what_is_asked_and_corrected_on_the_spot_is_encoded_once(
+    model: Model, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encoder = model._answering.encoder
+
+    def counting(texts: list[str], progress: Any = None) -> Any:
+        encoded.extend(texts)
+        return type(encoder).encode_with_logits(encoder, texts, progress)
+
+    monkeypatch.setattr(encoder, "encode_with_logits", counting)
+    before = model.classify(SICK)
+    (number,) = model.teach(SICK, "health").ids
+    after = model.classify(SICK)
+    assert (after.neighbours[0].id, after.neighbours[0].distance) == (number, 0.0)
+    assert before.label != "health" and dict(after.vote)["health"] > 0
+    assert encoded == [SICK]
+    assert dict(model.classify([SICK, FIRST])[0].scores) == pytest.approx(dict(after.scores), abs=1e-6)
+    assert encoded == [SICK, SICK, FIRST]  # in company it is encoded: its batch is made anyway
+    for i in range(RECENT):
+        model.classify(f"parcel number {i}")
+    model.classify(SICK)
+    assert encoded.count(SICK) == 3  # others have come in between
+    model.erase(number)
+    with Model.open(path) as fresh:
+        assert model.classify(SICK) == fresh.classify(SICK)
+    assert encoded.count(SICK) == 4  # nothing is left of what was erased
 
 
 def test_forgetting_the_last_example_of_a_label_removes_it(model: Model) -> None:

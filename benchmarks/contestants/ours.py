@@ -81,7 +81,7 @@ class Likewise(Answering):
             return self.answer_one(ask)
 
         seconds, label = timed(work)
-        encoding, _ = timed(lambda: self.model._answering.embed([ask]))
+        encoding, _ = timed(lambda: self.model._answering.encoder.encode([ask]))
         return {"seconds": seconds, "label": label, "encoding": encoding}
 
     def command(self, text: str) -> dict[str, Any]:

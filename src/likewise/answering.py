@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ FEW_CHANGES = 1000
 """As many changed examples are caught up with on opening rather than written into a new snapshot."""
 
 
+RECENT = 16
+"""Texts asked or taught alone whose embeddings are remembered."""
+
+
 @dataclass(frozen=True, eq=False)
 class Answered:
     """A block of texts and what is said of them, all of one revision; `cited` are examples' texts by id."""
@@ -49,6 +54,7 @@ class Answering:
     ) -> None:
         self.at = at
         self.lock = threading.RLock()
+        self._recent: dict[bytes, tuple[NDArray[np.float32], NDArray[np.float32] | None]] = {}
         self.settings = settings
         self._follower: Follower | None = None
         self.attach(layout, manifest, ledger)
@@ -76,6 +82,7 @@ class Answering:
         with self.lock:
             self.decision = read_decision(self._layout, self.manifest.generation)
             self._state = self._fresh_state()
+            self._recent.clear()
 
     def _fresh_state(self) -> State:
         manifest = self.manifest
@@ -110,6 +117,7 @@ class Answering:
             self._follower.stop()
             self._follower = None
         self.__dict__.pop("encoder", None)
+        self._recent.clear()
 
     @property
     def truncated(self) -> int:
@@ -161,11 +169,27 @@ class Answering:
     def embed_with_logits(
         self, texts: list[str], progress: Callable[[int, int], None] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, str]:
-        """The same with the network's own logits between them; None where it has none."""
+        """The same with the network's own logits between them; None where it has none.
+
+        A text by itself that was among the last ones is not encoded again: whoever corrects an answer on the spot asks,
+        teaches and asks the same text.
+        """
+        alone = hashlib.blake2b(texts[0].encode(), digest_size=16).digest() if len(texts) == 1 else None
         with self.lock:
             encoder, fingerprint = self.encoder, self.fingerprint
+            if alone in self._recent:
+                self._recent[alone] = found = self._recent.pop(alone)  # the last again
+                return *found, fingerprint
         embeddings, logits = encoder.encode_with_logits(texts, progress)
-        return self._ledger.as_stored(embeddings), logits, fingerprint
+        found = self._ledger.as_stored(embeddings), logits
+        found[0].flags.writeable = False
+        if alone is not None:
+            with self.lock:
+                if self.fingerprint == fingerprint:
+                    self._recent[alone] = found
+                    while len(self._recent) > RECENT:
+                        del self._recent[next(iter(self._recent))]
+        return *found, fingerprint
 
     @contextlib.contextmanager
     def _answerable(self, texts: list[str]) -> Iterator[tuple[State, Callable[[], Voices]]]:
