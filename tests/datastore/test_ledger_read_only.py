@@ -167,6 +167,26 @@ def test_an_unwritable_directory_with_a_wal_is_read_from_a_copy(folder: Path, tm
     assert sorted(p.name for p in path.parent.iterdir()) == ["datastore.db", "datastore.db-wal"]
 
 
+def test_a_writer_that_closes_while_its_wal_is_copied_is_no_failure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(folder / "model" / "datastore.db")
+    writer = Ledger.open(path)
+    writer.teach([entry("three")], FINGERPRINT)
+    copyfile = shutil.copyfile
+
+    def closing(source: str | Path, target: str | Path) -> object:
+        if str(source).endswith("-wal"):
+            writer.close()  # the last one: the WAL goes
+        return copyfile(source, target)
+
+    monkeypatch.setattr("likewise.datastore.ledger_sqlite._may", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr(shutil, "copyfile", closing)
+    with Ledger.open(path) as reader:
+        assert reader.read_only and reader.revision() == 2
+        assert [example.text for example in reader.examples()] == ["one", "two", "three"]
+
+
 FOLLOW = """
 with Ledger.open(path) as ledger:
     readable(ledger, ["one", "two"])

@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -228,7 +228,8 @@ class SqliteStore:
             copy = Path(shutil.copyfile(self.path, Path(folder.name, "datastore.db")))
             _remove(_wal(copy))
             if signature[1] is not None:
-                shutil.copyfile(_wal(self.path), _wal(copy))
+                with suppress(FileNotFoundError):  # the last writer closes it right now: once more
+                    shutil.copyfile(_wal(self.path), _wal(copy))
             if signature == _signature(self.path):
                 return _Source(copy, "rw", self._lock_timeout, query_only=True, signature=signature, folder=folder)
         folder.cleanup()
