@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from likewise.model import Model
 
 ROWS = [
     (f"{what} {which}", topic)
@@ -23,6 +27,20 @@ def saved(rows: Sequence[tuple[str, str]], encoder: Path, path: Path) -> Path:
     texts, labels = zip(*rows, strict=True)
     fit(texts, labels, recipe="frozen", encoder=str(encoder)).save(path).close()
     return path
+
+
+@contextmanager
+def exact_and(encoder: Path, **settings: Any) -> Iterator[tuple[Model, Model]]:
+    """A model of `ROWS` with an encoder as it is, and another that differs from it by these settings."""
+    from likewise.fitting import fit
+    from likewise.settings import Settings
+
+    texts, labels = zip(*ROWS, strict=True)
+    with (
+        fit(texts, labels, recipe="frozen", encoder=str(encoder)) as exact,
+        fit(texts, labels, recipe="frozen", encoder=str(encoder), settings=Settings(**settings)) as other,
+    ):
+        yield exact, other
 
 
 def alike(found: Any, expected: Any, within: float) -> bool:

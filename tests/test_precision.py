@@ -9,11 +9,9 @@ import pytest
 from likewise.checking import check
 from likewise.encoding.sessions import multiplies_bfloat16
 from likewise.errors import SettingError
-from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import LikewiseWarning
-from likewise.settings import Settings
-from rows import ROWS
+from rows import exact_and
 
 ASKED = ["my parcel is late", "the bank card is lost", "why"]
 
@@ -22,12 +20,7 @@ ASKED = ["my parcel is late", "the bank card is lost", "why"]
 def test_a_model_of_bfloat16_answers_learns_and_is_told_elsewhere(
     tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts, labels = zip(*ROWS, strict=True)
-    given = {"recipe": "frozen", "encoder": str(tiny_encoder)}
-    with (
-        fit(texts, labels, **given) as exact,
-        fit(texts, labels, **given, settings=Settings(precision="bf16")) as quick,
-    ):
+    with exact_and(tiny_encoder, precision="bf16") as (exact, quick):
         quick.save(tmp_path / "quick")
         assert (quick._answering.encoder.precision, exact._answering.encoder.precision) == ("bf16", "fp32")
         assert quick._answering.fingerprint != exact._answering.fingerprint

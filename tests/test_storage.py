@@ -10,10 +10,8 @@ import pytest
 from likewise.checking import check
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.errors import SettingError
-from likewise.fitting import fit
 from likewise.model import Model
-from likewise.settings import Settings
-from rows import ROWS
+from rows import exact_and
 
 ASKED = ["my parcel is late", "the bank card is lost", "why"]
 
@@ -47,12 +45,7 @@ def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_of_float16_answers_learns_and_erases(tiny_encoder: Path, tmp_path: Path) -> None:
-    texts, labels = zip(*ROWS, strict=True)
-    given = {"recipe": "frozen", "encoder": str(tiny_encoder)}
-    with (
-        fit(texts, labels, **given) as exact,
-        fit(texts, labels, **given, settings=Settings(storage="float16")) as half,
-    ):
+    with exact_and(tiny_encoder, storage="float16") as (exact, half):
         half.save(tmp_path / "half")
         for a, b in zip(exact.classify(ASKED), half.classify(ASKED), strict=True):
             assert dict(a.scores) == pytest.approx(dict(b.scores), abs=0.02)

@@ -18,11 +18,12 @@ from benchmarks.contestants.answering import Answering, rows_of, timed
 from likewise.bundle import Layout
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.encoding.runtime import OUTPUT
-from likewise.encoding.sessions import Runtime, open_graph
+from likewise.encoding.sessions import open_graph
 from likewise.fitting import fit
 from likewise.machine import cores
 from likewise.model import Model
 from likewise.settings import Settings
+from likewise.types import Runtime
 
 LIKEWISE = str(Path(sys.executable).with_name("likewise"))
 CHUNK = 20_000

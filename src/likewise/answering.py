@@ -30,7 +30,6 @@ BLOCK = 1024
 FEW_CHANGES = 1000
 """As many changed examples are caught up with on opening rather than written into a new snapshot."""
 
-
 RECENT = 16
 """Texts asked or taught alone whose embeddings are remembered."""
 

@@ -18,16 +18,13 @@ from typing import Any, Literal, cast
 
 from likewise.errors import SettingError, suggestion
 from likewise.setting import FEATURE, PREFIX, Scope, Setting, Value, row
-from likewise.types import Batches, Pooling, Precision, Projection, SharedLabels, SiamesePairs, Storage
+from likewise.types import Batches, Pooling, Precision, Projection, Runtime, SharedLabels, SiamesePairs, Storage
 
 Measure = Literal["macro_f1", "accuracy", "micro_f1", "hamming_loss"]
 """What tuning optimises (hamming_loss: the lower the better)."""
 
 Objective = Literal["in-batch", "pairs", "contrastive", "triplet"]
 """What aligns the embeddings of a class."""
-
-Runtime = Literal["auto", "onnxruntime", "openvino"]
-"""What runs the encoder."""
 
 Log = Literal["requests", "texts", "none"]
 """What the service writes of each request: a line without its texts, one with them, or nothing."""

@@ -37,6 +37,8 @@ texts."""
 OnConflict = Literal["keep", "replace", "both"]
 """What teaching does with a text that is already there: leave it, give it the new labels, or add a second example."""
 
+Runtime = Literal["auto", "onnxruntime", "openvino"]
+"""What runs the encoder."""
 
 Precision = Literal["fp32", "bf16"]
 """What the encoder calculates in: float32, or bfloat16 (eight bits of fraction) with sums in float32."""

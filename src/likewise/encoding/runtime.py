@@ -20,11 +20,11 @@ from typing import Any, cast, get_args
 import numpy as np
 from tokenizers import Tokenizer
 
-from likewise.encoding.sessions import Floats, Ints, Runtime, open_graph
+from likewise.encoding.sessions import Floats, Ints, open_graph
 from likewise.errors import DataError, EncoderError
 from likewise.machine import cores
 from likewise.progress import Progress
-from likewise.types import Precision
+from likewise.types import Precision, Runtime
 
 FORMAT = 1
 """Version of the encoder folder's layout."""
@@ -217,6 +217,8 @@ def set_precision(folder: Path, precision: Precision) -> None:
     same in all."""
     path = folder / "encoder.json"
     found = json.loads(path.read_text(encoding="utf-8"))
+    if found.get("precision", "fp32") == precision:
+        return  # and the weights are not read again for their fingerprint
     found |= {"precision": precision, "fingerprint": fingerprint(folder, int(found["max_tokens"]), precision)}
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -12,15 +12,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from likewise.errors import EncoderError, MissingExtra, SettingError
-from likewise.types import Precision
+from likewise.types import Precision, Runtime
 
-Runtime = Literal["auto", "onnxruntime", "openvino"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -39,7 +38,7 @@ def open_graph(
     That is the one asked for where the processor and the runtime have it, else float32. "auto" is ONNX Runtime, and
     OpenVINO where only that has the precision. SettingError, EncoderError or MissingExtra.
     """
-    if runtime not in ("auto", "onnxruntime", "openvino"):
+    if runtime not in get_args(Runtime):
         raise SettingError(f"unknown runtime {runtime!r}; expected auto, onnxruntime or openvino")
     lower = precision == "bf16" and runtime != "onnxruntime" and multiplies_bfloat16()
     if runtime == "openvino" or lower:
