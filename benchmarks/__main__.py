@@ -11,12 +11,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from benchmarks import bulk, cold_start, fit, limit, precision, search, single, teach
+from benchmarks import bulk, cold_start, fit, limit, load, precision, search, single, teach
 from benchmarks.measuring import arguments
 
 PARTS = {
     "limit": limit, "precision": precision, "search": search, "bulk": bulk, "single": single, "cold_start": cold_start,
-    "teach": teach, "fit": fit,
+    "load": load, "teach": teach, "fit": fit,
 }  # fmt: skip
 HEAD = """\
 # Likewise and its peers, side by side

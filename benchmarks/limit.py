@@ -6,7 +6,9 @@ A text of n tokens takes n (8 h^2 + 4 h f) + 4 n^2 h operations a layer (attenti
 of the feed-forward network, scores and their weighted sum; h wide, f in between), a multiplication and an addition
 counted as two; what normalisation, activation and softmax take is not counted. The measured rate is that of a product
 of two matrices of 2048 by 2048 in the same runtime, with the same threads and precision. Texts are some with about 15
-tokens and some with 100 to 200, as they come, through the whole of `encode`, tokenisation included.
+tokens and some with 100 to 200, as they come, through the whole of `encode`, tokenisation included. A turn measures
+all three, one after the other, for the rates of a machine that others share change from minute to minute; shares are
+of one turn.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from benchmarks.measuring import (
     in_turn,
     missing,
     origin,
+    ratio,
     results,
     rounds,
     spread,
@@ -66,11 +69,9 @@ def run(given: argparse.Namespace, train: Part) -> dict[str, Any]:
     ):
         for name, one in there.items():
             found[name] |= one.call("texts_of_lengths", data=data, short=SHORT, long=LONG, count=count)
-        for figure in ("short", "long"):
-            for name, turns in in_turn(there, rounds(given), lambda one, f=figure: one.call("flops", which=f)).items():
-                found[name][figure] = spread([turn["flops"] / 1e9 for turn in turns])
-        for name, turns in in_turn(there, rounds(given), lambda one: one.call("product")).items():
-            found[name]["product"] = spread([turn["flops"] / 1e9 for turn in turns])
+        for name, turns in in_turn(there, rounds(given), lambda one: one.call("rates")).items():
+            for figure in ("product", "short", "long"):
+                found[name][figure] = spread([turn[figure] / 1e9 for turn in turns])
     return {"found": found, "surroundings": around}
 
 
@@ -87,13 +88,13 @@ def section(folder: Path = RESULTS) -> str:
                 continue
             row = [titled(name), with_spread(facts["product"])]
             for figure in ("short", "long"):
-                share = facts[figure]["median"] / facts["product"]["median"]
-                row += [with_spread(facts[figure]), f"{share:.0%}"]
+                share = ratio(facts[figure], facts["product"])
+                row += [with_spread(facts[figure]), with_spread(share, scale=100)]
             rows.append(row)
         facts = result["found"]["likewise"]
         head = ["", "matrix product, GFLOP/s"]
         for figure in ("short", "long"):
-            head += [f"texts of {facts['tokens'][figure]:.0f} tokens, GFLOP/s", "share"]
+            head += [f"texts of {facts['tokens'][figure]:.0f} tokens, GFLOP/s", "share, %"]
         return f"## Limit\n\n{table(head, rows)}\n{missing(result)}{origin(result)}"
     return ""
 

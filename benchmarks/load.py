@@ -1,221 +1,155 @@
-"""The service under load, beside a minimal FastAPI service around SetFit on the same encoder, in one run.
+"""The service under load, beside a minimal FastAPI service around SetFit on the same encoder.
 
-    python -m benchmarks.load                                 both, where setfit is installed; about five minutes
-    python -m benchmarks.load --seconds 3 --clients 1 16      shorter
-    python -m benchmarks.load --peer-python OTHER/bin/python  setfit in an environment of its own
+    python -m benchmarks.load
 
 Each client is a thread with a connection of its own (Python's http.client, on loopback) that sends one text of the
-sample's test part after the other. A phase ends after so many seconds or requests, whichever comes first. `p50` to
-`p99` are milliseconds of successful requests; `client_cpu` is what the clients themselves took of the processor, in
-cores, which they take from the services on a machine with few; `cpu_ms` is what the service took a request, which says
-more than the rate where the machine has other work (Linux only). With the writer another client teaches ten examples a
-second, one a request; SetFit cannot be taught while it serves. The result goes to benchmarks/results/load.json.
+bundled sample's test part after the other. All services run; they take turns, a phase each, which ends after so many
+seconds or requests. With "taught" another client teaches ten examples a second meanwhile, one a request; SetFit cannot
+be taught while it serves. What the clients take of the processor they take from the services on a machine with few
+cores; processor time a request says more than the rate where a machine has other work (Linux only).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
-import importlib.util
-import itertools
-import json
-import os
-import signal
-import socket
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.running import machine
+from experiments.data import Part
+from experiments.paper import table
+from experiments.running import once
 
+from benchmarks.contestants import precision_of
+from benchmarks.measuring import (
+    RESULTS,
+    arguments,
+    chosen,
+    datasets,
+    in_turn,
+    missing,
+    origin,
+    ratio,
+    results,
+    rounds,
+    spread,
+    surroundings,
+    times,
+    titled,
+    with_spread,
+    write_rows,
+)  # fmt: skip
+from benchmarks.process import Absent, python_of
+from benchmarks.services import Service, phase, served, teaching
+from likewise.encoding.names import DEFAULT, resolve
 from likewise.encoding.sessions import multiplies_bfloat16
 from likewise.fitting import fit
-from likewise.sample import load
 from likewise.settings import Settings
-from likewise.types import Precision
 
-RESULTS = Path(__file__).parent / "results"
-HEADERS = {"Content-Type": "application/json"}
-TAUGHT_A_SECOND = 10
-TAUGHT = ", taught meanwhile"
-_OURS: dict[Precision, str] = {"fp32": "likewise", "bf16": "likewise, bfloat16"}
+NAMES = ("likewise", "likewise-taught", "likewise-bf16", "likewise-bf16-taught", "setfit")
+FIGURES = ("requests", "p50", "p95", "p99", "client_cpu", "cpu_ms", "failed", "taught")
+LIKEWISE = str(Path(sys.executable).with_name("likewise"))
 
 
 def main() -> None:
-    """Measure both services one after the other and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run what is not there yet, and print the page's section."""
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--seconds", type=float, default=15.0, help="a phase at most")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a phase at most")
     parser.add_argument("--requests", type=int, default=20_000, help="a phase at most")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the service; SetFit's has one")
-    parser.add_argument("--peer-python", type=Path, help="an interpreter that has setfit, fastapi and uvicorn")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--workers", type=int, help="processes of our service (default: cores); SetFit's has one")
     given = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine(), "seconds": given.seconds, "workers": given.workers}
-    with tempfile.TemporaryDirectory(prefix="likewise-load-") as folder:
-        for precision, name in _OURS.items():
-            if precision == "bf16" and not multiplies_bfloat16():
-                continue
-            path = Path(folder) / precision
-            fit(*load("train"), recipe="frozen", settings=Settings(precision=precision)).save(path).close()
-            command = [str(Path(sys.executable).parent / "likewise"), "serve", str(path), "--log", "none"]
-            command += ["--workers", str(given.workers), "--port"]
-            with service(command) as served:
-                found[name] = phases(served, given, writing=False)
-                found[name + TAUGHT] = phases(served, given, writing=True)
-    python = given.peer_python or (Path(sys.executable) if importlib.util.find_spec("setfit") else None)
-    if python is not None:
-        with service([str(python), "-m", "benchmarks.setfit_service"]) as served:
-            found["setfit"] = phases(served, given, writing=False)
-    given.results.mkdir(parents=True, exist_ok=True)
-    (given.results / "load.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    show(found)
+    given.data = None  # the clients' texts are the bundled ones
+    for _, train, test in datasets(given, ("sample",)):
+        once(given.results / "load.json", lambda a=train, b=test: run(given, a, b))
+    print(section(given.results))
 
 
 @dataclass(frozen=True)
-class Service:
-    """Where a service answers, and the group of its processes."""
+class Asked:
+    """A service, and whether it is taught while it is asked."""
 
-    port: int
-    group: int
+    service: Service
+    taught: bool
 
-    def cpu(self) -> float:
-        """Seconds of processor time that its processes have taken; 0 where the system does not tell."""
-        ticks = 0
-        for file in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                told = file.read_text().rpartition(")")[2].split()  # behind the name: state, parent, group, ...
-                ticks += int(told[11]) + int(told[12]) if int(told[2]) == self.group else 0
-        return ticks / os.sysconf("SC_CLK_TCK")
+    def phase(self, texts: list[str], clients: int, given: argparse.Namespace) -> dict[str, float]:
+        """One phase."""
+        seconds = 2.0 if given.quick else given.seconds
+        with teaching(self.service) if self.taught else contextlib.nullcontext(lambda: 0) as taught:
+            return {**phase(self.service, texts, clients, seconds, given.requests), "taught": taught() / seconds}
+
+
+def run(given: argparse.Namespace, train: Part, test: Part) -> dict[str, Any]:
+    """All services, for every number of clients."""
+    around = surroundings()
+    workers = given.workers or around["threads"]
+    with services(given, train, workers) as (there, found):
+        for clients in given.clients:
+            turns = in_turn(there, rounds(given), lambda one, n=clients: one.phase(test.texts, n, given))
+            for who, phases in turns.items():
+                found[who][str(clients)] = {figure: spread([one[figure] for one in phases]) for figure in FIGURES}
+    return {"found": found, "workers": workers, "clients": given.clients, "surroundings": around}
 
 
 @contextlib.contextmanager
-def service(command: list[str]) -> Iterator[Service]:
-    """A service that answers."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    process = subprocess.Popen([*command, str(port)], start_new_session=True, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            with contextlib.suppress(OSError):
-                if request(http.client.HTTPConnection("127.0.0.1", port, timeout=60), "GET", "/ready", None) == 200:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{command[0]}: the service does not answer")
-            time.sleep(0.2)
-        yield Service(port, process.pid)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def request(connection: http.client.HTTPConnection, method: str, path: str, body: object) -> int:
-    """The status of the answer, which is read whole."""
-    connection.request(method, path, None if body is None else json.dumps(body), HEADERS)
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
-
-
-def phases(served: Service, given: argparse.Namespace, *, writing: bool) -> list[dict[str, float]]:
-    """A phase for each number of clients, after one that is not counted."""
-    phase(served, 4, min(2.0, given.seconds), 200)
-    rows = []
-    for clients in given.clients:
-        with writer(served.port) if writing else contextlib.nullcontext(lambda: 0) as taught:
-            row = phase(served, clients, given.seconds, given.requests)
-            rows.append({**row, "taught_a_second": round(taught() / row["seconds"], 1)} if writing else row)
-        print(rows[-1], file=sys.stderr, flush=True)
-    return rows
-
-
-def phase(served: Service, clients: int, seconds: float, requests: int) -> dict[str, float]:
-    """What so many clients see."""
-    texts, _ = load("test")
-    numbers = itertools.count()
-    times: list[float] = []
-    failed: list[object] = []
-    began, cpu, theirs = time.monotonic(), time.process_time(), served.cpu()
-    until = began + seconds
-
-    def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
-        while (number := next(numbers)) < requests and time.monotonic() < until:
-            sent = time.monotonic()
-            try:
-                status = request(connection, "POST", "/v1/classify", {"texts": [texts[number % len(texts)]]})
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                failed.append(error)
+def services(
+    given: argparse.Namespace, train: Part, workers: int
+) -> Iterator[tuple[dict[str, Asked], dict[str, dict[str, Any]]]]:
+    """Those that could be started, and what is missing of the others."""
+    names = chosen(given, NAMES)
+    there: dict[str, Asked] = {}
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="likewise-load-")))
+        for name in ("likewise", "likewise-bf16"):
+            if name not in names or (precision_of(name) == "bf16" and not multiplies_bfloat16()):
                 continue
-            if status == 200:
-                times.append(time.monotonic() - sent)
-            else:
-                failed.append(status)
-        connection.close()
-
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    took = time.monotonic() - began
-    cuts = statistics.quantiles(times, n=100, method="inclusive")
-    return {
-        "clients": clients, "seconds": round(took, 2), "requests_a_second": round(len(times) / took, 1),
-        "failed": len(failed), **{f"p{at}": round(cuts[at - 1] * 1000, 1) for at in (50, 95, 99)},
-        "client_cpu": round((time.process_time() - cpu) / took, 2),
-        "cpu_ms": round((served.cpu() - theirs) / len(times) * 1000, 1),
-    }  # fmt: skip
+            settings = Settings(precision=precision_of(name))
+            fit(train.texts, train.labels, recipe="frozen", settings=settings).save(folder / name).close()
+            command = [LIKEWISE, "serve", str(folder / name), "--log", "none", "--workers", str(workers), "--port"]
+            service = stack.enter_context(served(command))
+            there |= {name: Asked(service, False), f"{name}-taught": Asked(service, True)}
+        try:
+            python = python_of("setfit", given.peers)
+        except Absent as absent:
+            print(absent, file=sys.stderr)
+            found["setfit"] = {"missing": str(absent)}
+        else:
+            rows = stack.enter_context(write_rows(train=train))
+            command = [str(python), "-m", "benchmarks.setfit_service", str(resolve(DEFAULT)), rows]
+            there["setfit"] = Asked(stack.enter_context(served(command)), False)
+        yield {name: there[name] for name in names if name in there}, found
 
 
-@contextlib.contextmanager
-def writer(port: int) -> Iterator[Callable[[], int]]:
-    """Teaches ten examples a second; what comes out tells how many there were."""
-    stop, done = threading.Event(), itertools.count()
-    count = 0
-
-    def teach() -> None:
-        nonlocal count
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        due = time.monotonic()
-        while not stop.wait(max(0.0, due - time.monotonic())):
-            due += 1 / TAUGHT_A_SECOND
-            text = f"where is order {time.time_ns()} {next(done)}"
-            if request(connection, "POST", "/v1/examples", {"examples": [{"text": text, "labels": "delivery"}]}) == 200:
-                count += 1
-        connection.close()
-
-    thread = threading.Thread(target=teach)
-    thread.start()
-    try:
-        yield lambda: count
-    finally:
-        stop.set()
-        thread.join()
+def section(folder: Path = RESULTS) -> str:
+    """The page's part."""
+    for result in results(folder, "load.json"):
+        parts = []
+        for clients in map(str, result["clients"]):
+            measured = {name: facts[clients] for name, facts in result["found"].items() if clients in facts}
+            rows = [[titled(name), *_cells(facts, measured.get("setfit"))] for name, facts in measured.items()]
+            head = [
+                "", "requests a second", "times SetFit's", "p50, ms", "p95, ms", "p99, ms", "times SetFit's p99",
+                "processor time a request, ms", "the clients' cores", "taught a second", "failed",
+            ]  # fmt: skip
+            parts.append(f"### {clients} {'client' if clients == '1' else 'clients'}\n\n{table(head, rows)}")
+        told = f"Likewise with {result['workers']} workers.\n"
+        return "## The service under load\n\n" + "\n".join([*parts, told, missing(result) + origin(result)])
+    return ""
 
 
-def show(found: dict[str, Any]) -> None:
-    """The table, and how the services compare."""
-    ours = [name for name in found if name.startswith("likewise")]
-    for name in (*ours, "setfit"):
-        for row in found.get(name, ()):
-            print(f"{name:34}", *(f"{key} {value}" for key, value in row.items()))
-    for name in ours:
-        for row, theirs in zip(found[name], found.get("setfit", ()), strict=False):
-            times = row["requests_a_second"] / theirs["requests_a_second"]
-            slower = row["p99"] / theirs["p99"]
-            print(f"{name}, {row['clients']} clients: {times:.1f} times the requests, {slower:.2f} times the p99")
+def _cells(facts: dict[str, Any], setfit: dict[str, Any] | None) -> list[str]:
+    rates, slowest = ((ratio(facts[figure], setfit[figure]) if setfit else None) for figure in ("requests", "p99"))
+    latencies = [with_spread(facts[figure], 1) for figure in ("p50", "p95", "p99")]
+    return [
+        with_spread(facts["requests"]), times(rates), *latencies, times(slowest),
+        f"{facts['cpu_ms']['median']:.1f}", f"{facts['client_cpu']['median']:.2f}",
+        f"{facts['taught']['median']:.1f}", f"{sum(facts['failed']['rounds']):.0f}",
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

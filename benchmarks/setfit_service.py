@@ -1,9 +1,10 @@
 """The peer of benchmarks/load.py: a minimal FastAPI service around SetFit, as one would write it in an afternoon.
 
-    python -m benchmarks.setfit_service PORT
+    python -m benchmarks.setfit_service ENCODER ROWS PORT
 
-The encoder is all-MiniLM-L6-v2 as it is, with SetFit's logistic regression on the sample's embeddings: what is measured
-is serving, and the encoder costs the same however it was trained.
+The encoder stays as it is, with SetFit's logistic regression on the embeddings of the train rows of a file that
+`measuring.write_rows` wrote: what is measured is serving, and the encoder costs the same however it was trained. It
+runs in the peers' environment, where Likewise is not.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from setfit import SetFitModel
 
-from likewise.encoding.names import resolve
-from likewise.sample import load
+from benchmarks.contestants.answering import rows_of
 
 
 class Question(BaseModel):
     texts: list[str]
 
 
-def make_app() -> FastAPI:
-    texts, labels = load("train")
-    model = SetFitModel.from_pretrained(str(resolve("all-MiniLM-L6-v2")), labels=sorted(set(labels)))
-    model.model_head.fit(model.model_body.encode(list(texts), show_progress_bar=False), list(labels))
+def make_app(encoder: str, rows: str) -> FastAPI:
+    texts, labels = rows_of(rows, "train")
+    model = SetFitModel.from_pretrained(encoder, labels=sorted(set(labels)))
+    model.model_head.fit(model.model_body.encode(texts, show_progress_bar=False), labels)
     app = FastAPI()
 
     @app.get("/ready")
@@ -43,4 +43,6 @@ def make_app() -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(make_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False)
+    uvicorn.run(
+        make_app(*sys.argv[1:3]), host="127.0.0.1", port=int(sys.argv[3]), log_level="warning", access_log=False
+    )

@@ -60,6 +60,8 @@ TITLES = {
     "likewise": "Likewise",
     "likewise-openvino": "Likewise, OpenVINO",
     "likewise-bf16": "Likewise, bfloat16 (OpenVINO)",
+    "likewise-taught": "Likewise, taught meanwhile",
+    "likewise-bf16-taught": "Likewise, bfloat16, taught meanwhile",
     "plain": "plain fine-tuning",
     "logistic": "sentence-transformers + LogisticRegression",
     "logistic-onnx": "sentence-transformers + LogisticRegression, ONNX",

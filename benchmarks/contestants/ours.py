@@ -27,6 +27,7 @@ from likewise.types import Runtime
 
 LIKEWISE = str(Path(sys.executable).with_name("likewise"))
 CHUNK = 20_000
+PRODUCTS = 10
 
 
 class Stages(Quiet):
@@ -107,21 +108,23 @@ class Likewise(Answering):
             self.kept[name] = [pool[i] for i in rows], [lengths[i] for i in rows]
         return {"tokens": {name: float(np.mean(kept)) for name, (_, kept) in self.kept.items()}}
 
-    def flops(self, which: str) -> dict[str, Any]:
-        """Floating-point operations a second over the texts kept, by the formula of `benchmarks/limit.py`."""
-        texts, lengths = self.kept[which]
+    def rates(self) -> dict[str, Any]:
+        """Floating-point operations a second of the product and over the texts kept (`benchmarks/limit.py`)."""
+        product = self._product()
+        return {"product": product, **{which: self._rate(*kept) for which, kept in self.kept.items()}}
+
+    def _rate(self, texts: list[str], lengths: list[int]) -> float:
         seconds, _ = timed(lambda: self.model._answering.encoder.encode(texts))
         h, f, layers = (self.config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
         operations = sum(layers * (n * (8 * h * h + 4 * h * f) + 4 * n * n * h) for n in lengths)
-        return {"flops": operations / seconds}
+        return float(operations / seconds)
 
-    def product(self, size: int = 2048) -> dict[str, Any]:
-        """Floating-point operations a second of a product of two square matrices, in the encoder's runtime."""
+    def _product(self, size: int = 2048) -> float:
+        """Of two square matrices, in the encoder's runtime; the best of some."""
         if not hasattr(self, "multiply"):
             self.multiply = _product_graph(size, self.folder / "product.onnx", self.name)
         a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
-        best = min(timed(lambda: self.multiply(a))[0] for _ in range(3))
-        return {"flops": 2 * size**3 / best}
+        return float(2 * size**3 / min(timed(lambda: self.multiply(a))[0] for _ in range(PRODUCTS)))
 
     def fit(self, encoder: str, data: str, recipe: str) -> dict[str, Any]:
         """A whole fit with named dev rows: seconds, and what the model decides on dev and test rows."""

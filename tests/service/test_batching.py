@@ -44,21 +44,57 @@ def made(answer: Answerer, **more: Any) -> Batcher:
     return Batcher(answer, **chosen)
 
 
-def test_a_batch_gathers_what_arrives_within_the_wait() -> None:
-    answer, sizes = Answerer(), []
+def test_who_asks_alone_waits_for_nobody() -> None:
+    sizes: list[int] = []
 
     async def asked() -> list[list[str]]:
-        batcher = made(answer, wait=0.2, observe=sizes.append)
+        batcher = made(Answerer(), wait=60.0, observe=sizes.append)
         batcher.start()
-        found = await asyncio.gather(
-            batcher.classify(["a"], 1, texts_of), batcher.classify(["b", "c"], 3, texts_of),
-        )  # fmt: skip
+        found = [await batcher.classify([text], 1, texts_of) for text in "abc"]
         await batcher.stop()
         return found
 
-    assert asyncio.run(asked()) == [["a"], ["b", "c"]]
-    assert answer.batches == [(["a", "b", "c"], 3)]
-    assert sizes == [3]
+    assert asyncio.run(asked()) == [["a"], ["b"], ["c"]]
+    assert sizes == [1, 1, 1]
+
+
+def test_a_batch_waits_for_as_many_as_asked_last() -> None:
+    answer = Answerer()
+    answer.go.clear()
+
+    async def asked() -> list[list[str]]:
+        batcher = made(answer, wait=60.0)
+        batcher.start()
+        first = asyncio.create_task(batcher.classify(["a"], 1, texts_of))
+        await asyncio.sleep(0.05)  # it is being answered
+        second = asyncio.create_task(batcher.classify(["b"], 1, texts_of))
+        await asyncio.sleep(0)
+        answer.go.set()
+        await first
+        found = await asyncio.gather(second, batcher.classify(["c", "d"], 3, texts_of))
+        await batcher.stop()
+        return found
+
+    assert asyncio.run(asked()) == [["b"], ["c", "d"]]
+    assert answer.batches == [(["a"], 1), (["b", "c", "d"], 3)]
+
+
+def test_a_batch_does_not_wait_longer_than_it_may() -> None:
+    answer = Answerer()
+    answer.go.clear()
+
+    async def asked() -> list[list[str]]:
+        batcher = made(answer, wait=0.05)
+        batcher.start()
+        both = [asyncio.create_task(batcher.classify([text], 1, texts_of)) for text in "ab"]
+        await asyncio.sleep(0.05)
+        answer.go.set()
+        found = await asyncio.gather(*both)
+        found.append(await batcher.classify(["c"], 1, texts_of))  # of two that were there one has left
+        await batcher.stop()
+        return found
+
+    assert asyncio.run(asked()) == [["a"], ["b"], ["c"]]
 
 
 def test_a_full_batch_does_not_wait_and_a_request_stays_whole() -> None:

@@ -1,7 +1,8 @@
 """Requests that arrive together are encoded together.
 
 One thread answers one batch at a time; while it works the next one gathers. A request's texts stay in one batch, so
-that all its answers are of one revision.
+that all its answers are of one revision. Whoever asks alone waits for nobody: a batch waits for as many requests as
+there were at the end of the last one, those that it answered and those that came meanwhile, and not for long.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "likewise encoding")
         self._task: asyncio.Task[None] | None = None
+        self._expected = 1
         self.queued = 0
         """Texts that wait for their batch."""
 
@@ -100,14 +102,16 @@ class Batcher:
                     if not one.future.done():
                         one.future.set_exception(error)
                 continue
+            finally:
+                self._expected = len(batch) + len(self._waiting)
             for one, result in zip(batch, results, strict=True):
                 if not one.future.done():
                     one.future.set_result(result)
 
     async def _gathered(self) -> list[_Waiting]:
-        """The next batch: it is full, or the first of those that wait has waited its time."""
+        """The next batch: it is full, as many ask as were expected, or the first of them has waited its time."""
         loop = asyncio.get_running_loop()
-        while self.queued < self._texts:
+        while self.queued < self._texts and not (self._waiting and len(self._waiting) >= self._expected):
             left = self._waiting[0].since + self._wait - loop.time() if self._waiting else None
             if left is not None and left <= 0:
                 break
