@@ -199,10 +199,13 @@ class Index:
         return [self._rows[example_id] for example_id in ids]
 
     def _reserve(self, size: int) -> None:
-        """Make room for `size` rows; by half as much again each time, so that adding one by one stays cheap."""
+        """Make room for `size` rows and some more, by half as much again each time: adding one by one stays cheap.
+
+        Also after the first rows, which are all that a snapshot held: room that nobody has written to takes no memory.
+        """
         if size <= len(self._ids):
             return
-        capacity = max(size, len(self._ids) * 3 // 2, 16)
+        capacity = max(size + size // 8, len(self._ids) * 3 // 2, 16)
         self._ids = _grown(self._ids, capacity, self._size)
         self._codes = _grown(self._codes, capacity, self._size)
         self._keys = _grown(self._keys, capacity, self._size)

@@ -128,7 +128,8 @@ class _Space:
         self.mean = self._into(statistics.total / self.count)
         self.means = self._into(statistics.label_totals() / self.counts[:, None])
         raw_mean = statistics.total / self.count
-        covariance = statistics.scatter / self.count - np.outer(raw_mean, raw_mean)
+        covariance = statistics.scatter / self.count
+        covariance -= np.outer(raw_mean, raw_mean)
         self.covariance = covariance if self.map is None else self.map.T @ covariance @ self.map
         self.dimension = len(self.mean)
         self.square = (float(np.trace(self.covariance)) + float(self.mean @ self.mean)) / self.dimension
@@ -146,7 +147,9 @@ class _Space:
         """The covariance, moved towards a multiple of the identity; positive definite for any examples."""
         variance = float(np.trace(covariance)) / self.dimension
         scale = max(variance, NEGLIGIBLE * self.square, np.finfo(np.float64).tiny ** 0.5)
-        return (1 - shrinkage) * covariance + shrinkage * scale * np.eye(self.dimension)
+        moved: Matrix = (1 - shrinkage) * covariance
+        moved[np.diag_indices(self.dimension)] += shrinkage * scale
+        return moved
 
     def to_embedding(self, weights: Matrix, bias: Matrix) -> tuple[Matrix, Matrix]:
         """Weights and bias of this space as ones that take the embedding."""
