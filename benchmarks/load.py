@@ -15,7 +15,7 @@ import argparse
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from benchmarks.measuring import (
     RESULTS,
     arguments,
     chosen,
+    contestants,
     datasets,
     in_turn,
     missing,
@@ -43,7 +44,7 @@ from benchmarks.measuring import (
     with_spread,
     write_rows,
 )  # fmt: skip
-from benchmarks.process import Absent, python_of
+from benchmarks.process import python_of
 from benchmarks.services import Service, phase, served, teaching
 from likewise.encoding.names import DEFAULT, resolve
 from likewise.encoding.sessions import multiplies_bfloat16
@@ -87,42 +88,43 @@ def run(given: argparse.Namespace, train: Part, test: Part) -> dict[str, Any]:
     """All services, for every number of clients."""
     around = surroundings()
     workers = given.workers or around["threads"]
-    with services(given, train, workers) as (there, found):
+    names = chosen(given, NAMES)
+    with contestants(given, dict.fromkeys(map(_service_of, names)), ready=False) as (_, found):
+        pass  # who can take part, in which versions
+    if not multiplies_bfloat16():
+        found.pop("likewise-bf16", None)
+    able = [name for name in names if "versions" in found.get(_service_of(name), {})]
+    with services(given, able, train, workers) as there:
         for clients in given.clients:
             turns = in_turn(there, rounds(given), lambda one, n=clients: one.phase(test.texts, n, given))
             for who, phases in turns.items():
-                found[who][str(clients)] = {figure: spread([one[figure] for one in phases]) for figure in FIGURES}
+                measured = {figure: spread([one[figure] for one in phases]) for figure in FIGURES}
+                found.setdefault(who, {})[str(clients)] = measured
+    found = {name: found[name] for name in NAMES if name in found}
     return {"found": found, "workers": workers, "clients": given.clients, "surroundings": around}
 
 
+def _service_of(name: str) -> str:
+    return name.removesuffix("-taught")
+
+
 @contextlib.contextmanager
-def services(
-    given: argparse.Namespace, train: Part, workers: int
-) -> Iterator[tuple[dict[str, Asked], dict[str, dict[str, Any]]]]:
-    """Those that could be started, and what is missing of the others."""
-    names = chosen(given, NAMES)
-    there: dict[str, Asked] = {}
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+def services(given: argparse.Namespace, names: Sequence[str], train: Part, workers: int) -> Iterator[dict[str, Asked]]:
+    """A service that runs, for each name; those that are taught are the ones that are not, too."""
+    running: dict[str, Service] = {}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="likewise-load-")))
-        for name in ("likewise", "likewise-bf16"):
-            if name not in names or (precision_of(name) == "bf16" and not multiplies_bfloat16()):
-                continue
-            settings = Settings(precision=precision_of(name))
-            fit(train.texts, train.labels, recipe="frozen", settings=settings).save(folder / name).close()
-            command = [LIKEWISE, "serve", str(folder / name), "--log", "none", "--workers", str(workers), "--port"]
-            service = stack.enter_context(served(command))
-            there |= {name: Asked(service, False), f"{name}-taught": Asked(service, True)}
-        try:
-            python = python_of("setfit", given.peers)
-        except Absent as absent:
-            print(absent, file=sys.stderr)
-            found["setfit"] = {"missing": str(absent)}
-        else:
-            rows = stack.enter_context(write_rows(train=train))
-            command = [str(python), "-m", "benchmarks.setfit_service", str(resolve(DEFAULT)), rows]
-            there["setfit"] = Asked(stack.enter_context(served(command)), False)
-        yield {name: there[name] for name in names if name in there}, found
+        for name in dict.fromkeys(map(_service_of, names)):
+            if name == "setfit":
+                rows = stack.enter_context(write_rows(train=train))
+                python = str(python_of(name, given.peers))
+                command = [python, "-m", "benchmarks.setfit_service", str(resolve(DEFAULT)), rows]
+            else:
+                settings = Settings(precision=precision_of(name))
+                fit(train.texts, train.labels, recipe="frozen", settings=settings).save(folder / name).close()
+                command = [LIKEWISE, "serve", str(folder / name), "--log", "none", "--workers", str(workers), "--port"]
+            running[name] = stack.enter_context(served(command))
+        yield {name: Asked(running[_service_of(name)], name.endswith("-taught")) for name in names}
 
 
 def section(folder: Path = RESULTS) -> str:

@@ -270,15 +270,15 @@ class Answering:
 def _predictions(answered: Answered, cite: int) -> Iterator[Prediction]:
     voices = answered.voices
     hits, decided = voices.hits, voices.decide(voices.blend)
-    for row, text in enumerate(answered.texts):
-        scores = _ranked(voices.labels, voices.blend[row])
+    ranked = zip(*(_ranked(voices.labels, table) for table in (voices.blend, voices.head, voices.vote)), strict=True)
+    for row, (text, (scores, head, by_vote)) in enumerate(zip(answered.texts, ranked, strict=True)):
         yield Prediction(
             text=text,
             task=voices.task,
             labels=tuple(label for label, _ in scores if label in decided[row]),
             scores=scores,
-            head=_ranked(voices.labels, voices.head[row]),
-            vote=_ranked(voices.labels, voices.vote[row]),
+            head=head,
+            vote=by_vote,
             neighbours=tuple(
                 Neighbour(number, answered.cited[number], voices.sets[code], distance, weight)
                 for number, code, distance, weight in zip(
@@ -295,6 +295,9 @@ def _predictions(answered: Answered, cite: int) -> Iterator[Prediction]:
         )
 
 
-def _ranked(labels: Sequence[str], probabilities: NDArray[np.float64]) -> Scores:
-    order = np.argsort(-probabilities, kind="stable")  # labels are sorted, so equals stand by name
-    return tuple((labels[i], float(probabilities[i])) for i in order)
+def _ranked(labels: Sequence[str], probabilities: NDArray[np.float64]) -> list[Scores]:
+    """Each row of (texts, labels) as labels with their probabilities, the greatest first."""
+    orders = np.argsort(-probabilities, axis=1, kind="stable")  # labels are sorted, so equals stand by name
+    sorted_ = np.take_along_axis(probabilities, orders, axis=1).tolist()
+    names = [[labels[i] for i in order] for order in orders.tolist()]
+    return [tuple(zip(*row, strict=True)) for row in zip(names, sorted_, strict=True)]
