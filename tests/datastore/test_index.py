@@ -171,7 +171,8 @@ def test_search_in_blocks_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     index.add(np.arange(200), keys, np.zeros(200, dtype=int))
     queries = made(1, 23, 5, "normal")
     whole = index.search(queries, 7)
-    monkeypatch.setattr("likewise.datastore.index._BLOCK", 650)  # three queries a block
+    monkeypatch.setattr("likewise.datastore.index._SCORES", 650)  # three queries a block
+    monkeypatch.setattr("likewise.datastore.index._DIFFERENCES", 12)  # two differences
     blocked = index.search(queries, 7)
     assert rows(blocked) == rows(whole)
     assert_exact(index, np.arange(200), keys, np.zeros(200, dtype=int), queries, 7)

@@ -28,7 +28,8 @@ _UNIT64 = 2.0**-53
 _TINY32 = 2.0**-126  # smallest normal float32: what an underflowing product may lose
 _LARGE32 = 2.0**120  # above it a float32 product may overflow, and every key is a candidate
 _GROUPS = 16  # groups of scores for each neighbour that is sought
-_BLOCK = 8_000_000  # numbers in a temporary array: 32 MB of float32, 64 MB of float64
+_SCORES = 8_000_000  # numbers in a block of float32 scores: 32 MB
+_DIFFERENCES = 60_000  # numbers in a block of float64 differences: half a megabyte, which stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Index:
         distances = np.empty((len(wanted), count), dtype=np.float64)
         codes = np.empty((len(wanted), count), dtype=np.int32)
         if count:
-            for block in _blocks(len(wanted), max(1, _BLOCK // self._size)):
+            for block in _blocks(len(wanted), max(1, _SCORES // self._size)):
                 rows, found = self._nearest(wanted[block], count)
                 ids[block], distances[block], codes[block] = self._ids[rows], found, self._codes[rows]
         return Hits(ids, distances, codes)
@@ -144,7 +145,7 @@ class Index:
         """Rows and distances, both (q, count), of the nearest keys of a block of queries."""
         of_query, rows = self._candidates(queries, count)
         squared = np.empty(len(rows), dtype=np.float64)
-        for part in _blocks(len(rows), max(1, _BLOCK // self.dimension)):
+        for part in _blocks(len(rows), max(1, _DIFFERENCES // self.dimension)):
             difference = queries[of_query[part]].astype(np.float64)
             difference -= self._keys[rows[part]]
             squared[part] = np.square(difference, out=difference).sum(axis=1)
