@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments.data import Part
 from experiments.paper import table
-from experiments.running import once
+from experiments.running import Quiet, once
 
 from benchmarks.contestants import precision_of
 from benchmarks.measuring import (
@@ -121,7 +121,8 @@ def services(given: argparse.Namespace, names: Sequence[str], train: Part, worke
                 command = [python, "-m", "benchmarks.setfit_service", str(resolve(DEFAULT)), rows]
             else:
                 settings = Settings(precision=precision_of(name))
-                fit(train.texts, train.labels, recipe="frozen", settings=settings).save(folder / name).close()
+                fitted = fit(train.texts, train.labels, recipe="frozen", settings=settings, progress=Quiet())
+                fitted.save(folder / name).close()
                 command = [LIKEWISE, "serve", str(folder / name), "--log", "none", "--workers", str(workers), "--port"]
             running[name] = stack.enter_context(served(command))
         yield {name: Asked(running[_service_of(name)], name.endswith("-taught")) for name in names}

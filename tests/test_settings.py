@@ -40,7 +40,7 @@ def test_defaults() -> None:
         "storage": "float32",
         "neighbours": 5,
         "threads": 0,
-        "token_budget": 512,
+        "token_budget": None,
         "runtime": "auto",
         "lock_timeout": 10.0,
         "max_text": 1_000_000,

@@ -168,8 +168,12 @@ class Settings:
     threads: int = row(
         0, scope="answer", unit="threads", minimum=0, help="how many threads the encoder uses; 0: as many as cores"
     )
-    token_budget: int = row(
-        512, scope="answer", unit="padded tokens", minimum=1, help="how much the encoder reads in one batch"
+    token_budget: int | None = row(
+        None,
+        scope="answer",
+        unit="padded tokens",
+        minimum=1,
+        help="how much the encoder reads in one batch; unset: 512, in bfloat16 1,024",
     )
     runtime: Runtime = row(  # noqa: RUF009 (a field, like the others)
         "auto", scope="answer", help="what runs the encoder; auto: the one that has the model's precision"

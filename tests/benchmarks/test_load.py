@@ -11,7 +11,9 @@ from quick_runs import quick_benchmark
 
 
 def test_a_quick_run_answers_and_teaches(tmp_path: Path) -> None:
-    done = quick_benchmark("load", tmp_path, "--contestants", "likewise-taught", "--clients", "2", "--workers", "1")
+    done = quick_benchmark(
+        "load", tmp_path, "--contestants", "likewise-taught", "setfit", "--clients", "2", "--workers", "1"
+    )
     assert "| Likewise, taught meanwhile |" in done.stdout
     assert "setfit: left out" in done.stderr
     found = json.loads((tmp_path / "load.json").read_text())["found"]

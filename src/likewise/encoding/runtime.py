@@ -42,6 +42,7 @@ OUTPUT = "embedding"
 LOGITS = "logits"
 """Its second output where the network is a classifier of its own: float32, shape (batch, labels)."""
 
+_TOKEN_BUDGETS: dict[Precision, int] = {"fp32": 512, "bf16": 1024}  # what is fastest, on texts of any length
 _WINDOW = 4096  # texts tokenised and sorted at a time: bounds memory, lets progress move; longer ones gain nothing
 
 
@@ -65,12 +66,14 @@ class Encoder:
 
     `threads` is how many cores one batch may use (0: all that this process may run on). A batch holds texts of
     similar length, and its rows times its longest text never exceed `token_budget` padded tokens, unless one text
-    alone does. `runtime` "auto" is ONNX Runtime, or OpenVINO where the folder's precision is bfloat16 and both
-    OpenVINO and the processor have it; elsewhere such a folder is calculated in float32. EncoderError when the folder
-    cannot be used, MissingExtra when OpenVINO is asked for and not installed.
+    alone does (None: 512, in bfloat16 1,024). `runtime` "auto" is ONNX Runtime, or OpenVINO where the folder's
+    precision is bfloat16 and both OpenVINO and the processor have it; elsewhere such a folder is calculated in
+    float32. EncoderError when the folder cannot be used, MissingExtra when OpenVINO is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0, token_budget: int = 512, runtime: Runtime = "auto") -> None:
+    def __init__(
+        self, folder: Path, *, threads: int = 0, token_budget: int | None = None, runtime: Runtime = "auto"
+    ) -> None:
         folder = Path(folder)
         self._description = _read_description(folder)
         self._tokenizer = _open_tokenizer(folder, self._description.max_tokens)
@@ -83,7 +86,7 @@ class Encoder:
                 f"{folder}: made to calculate in {meant}, which takes OpenVINO and a processor that has it; here it "
                 f"calculates in {self.precision}: slower, and probabilities differ by up to about 0.01"
             )
-        self._token_budget = token_budget
+        self._token_budget = token_budget or _TOKEN_BUDGETS[self.precision]
         self._truncated = 0
         self._lock = threading.Lock()
 
