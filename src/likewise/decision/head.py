@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from likewise.decision.statistics import Statistics
 from likewise.decision.whitening import Whitening
+from likewise.machine import one_thread
 from likewise.types import Task
 
 Matrix = NDArray[np.float64]
@@ -97,14 +98,15 @@ def sigmoid(logits: Matrix) -> Matrix:
 
 def make_head(statistics: Statistics, whitening: Whitening, settings: HeadSettings, task: Task) -> LinearHead:
     """The head of these examples under these hyper-parameters; see the module's formulas."""
-    space = _Space(statistics, whitening, settings.dimensions)
-    if task == "single":
-        weights, bias = _discriminant(space, settings)
-    else:
-        weights, bias = _ridge(space, settings.shrinkage)
-        maps = np.array([settings.maps.get(label, settings.pooled_map) for label in space.labels]).reshape(-1, 2)
-        weights, bias = weights * maps[:, 0], bias * maps[:, 0] + maps[:, 1] + log_odds(statistics)
-    return LinearHead(space.labels, *space.to_embedding(weights, bias), task)
+    with one_thread():
+        space = _Space(statistics, whitening, settings.dimensions)
+        if task == "single":
+            weights, bias = _discriminant(space, settings)
+        else:
+            weights, bias = _ridge(space, settings.shrinkage)
+            maps = np.array([settings.maps.get(label, settings.pooled_map) for label in space.labels]).reshape(-1, 2)
+            weights, bias = weights * maps[:, 0], bias * maps[:, 0] + maps[:, 1] + log_odds(statistics)
+        return LinearHead(space.labels, *space.to_embedding(weights, bias), task)
 
 
 def log_odds(statistics: Statistics) -> Matrix:
