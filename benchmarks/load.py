@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from experiments.paper import table
 from experiments.running import Quiet, once
 
 from benchmarks.contestants import precision_of
+from benchmarks.contestants.ours import LIKEWISE
 from benchmarks.measuring import (
     RESULTS,
     arguments,
@@ -53,7 +53,6 @@ from likewise.settings import Settings
 
 NAMES = ("likewise", "likewise-taught", "likewise-bf16", "likewise-bf16-taught", "setfit")
 FIGURES = ("requests", "p50", "p95", "p99", "client_cpu", "cpu_ms", "failed", "taught")
-LIKEWISE = str(Path(sys.executable).with_name("likewise"))
 
 
 def main() -> None:

@@ -173,7 +173,7 @@ class Settings:
         scope="answer",
         unit="padded tokens",
         minimum=1,
-        help="how much the encoder reads in one batch; unset: 512, in bfloat16 1,024",
+        help="how much the encoder reads in one batch; unset: what is fastest in the model's precision",
     )
     runtime: Runtime = row(  # noqa: RUF009 (a field, like the others)
         "auto", scope="answer", help="what runs the encoder; auto: the one that has the model's precision"

@@ -59,11 +59,11 @@ def test_who_asks_alone_waits_for_nobody() -> None:
 
 
 def test_a_batch_waits_for_as_many_as_asked_last() -> None:
-    answer = Answerer()
+    answer, sizes = Answerer(), []
     answer.go.clear()
 
     async def asked() -> list[list[str]]:
-        batcher = made(answer, wait=60.0)
+        batcher = made(answer, wait=60.0, observe=sizes.append)
         batcher.start()
         first = asyncio.create_task(batcher.classify(["a"], 1, texts_of))
         await asyncio.sleep(0.05)  # it is being answered
@@ -77,6 +77,7 @@ def test_a_batch_waits_for_as_many_as_asked_last() -> None:
 
     assert asyncio.run(asked()) == [["b"], ["c", "d"]]
     assert answer.batches == [(["a"], 1), (["b", "c", "d"], 3)]
+    assert sizes == [1, 3]
 
 
 def test_a_batch_does_not_wait_longer_than_it_may() -> None:

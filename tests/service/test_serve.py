@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from likewise.bundle import Layout
 from likewise.model import Model
 from likewise.service.tokens import Tokens
 from service.processes import Served, served
@@ -32,35 +30,32 @@ def eventually(condition: Any, seconds: float = 30) -> None:
 def test_a_stop_finishes_what_is_under_way_and_logs_a_line_a_request(path: Path) -> None:
     secret = Tokens(path).add("ann", "write")
     headers = {"Authorization": f"Bearer {secret}"}
-    lock = sqlite3.connect(Layout(path).datastore, isolation_level=None, check_same_thread=False)
-    with served(path) as service:
+    slow = {"texts": ["my parcel is late " * 1000] * 256}
+    with served(path, "--max-body", "10000000") as service:
         assert "serving" in service.first and service.url in service.first
         service.ready()
-        asked = httpx.post(f"{service.url}/v1/classify", json=ASK, headers=headers, timeout=60)
-        assert asked.status_code == 200
-        taught: list[httpx.Response] = []
+        found: list[httpx.Response] = []
 
-        def teach() -> None:
-            new = {"examples": [{"text": "a secret bird", "labels": "health"}]}
-            taught.append(httpx.post(f"{service.url}/v1/examples?x=hidden", headers=headers, timeout=60, json=new))
+        def ask() -> None:
+            found.append(httpx.post(f"{service.url}/v1/classify", json=slow, headers=headers, timeout=60))
 
-        lock.execute("BEGIN IMMEDIATE")
-        teaching = threading.Thread(target=teach)
-        teaching.start()
-        time.sleep(0.5)
-        assert not taught  # it waits for the lock
-        threading.Timer(0.5, lock.rollback).start()
+        asking = threading.Thread(target=ask)
+        asking.start()
+        taught = httpx.post(f"{service.url}/v1/examples?x=hidden", headers=headers, timeout=60,
+                            json={"examples": [{"text": "a secret bird", "labels": "health"}]})  # fmt: skip
+        assert taught.status_code == 200
+        time.sleep(0.2)
+        assert not found  # it is being answered
         assert service.stop() == 0
-        teaching.join()
-        assert taught[0].status_code == 200
-    lock.close()
+        asking.join()
+        assert found[0].status_code == 200
     lines = [json.loads(line) for line in service.lines]
     assert [(line["method"], line["route"], line["status"], line["by"]) for line in lines] == [
         ("GET", "/ready", 200, None),
-        ("POST", "/v1/classify", 200, "ann"),
         ("POST", "/v1/examples", 200, "ann"),
+        ("POST", "/v1/classify", 200, "ann"),
     ]
-    assert {line["id"] for line in lines} >= {one.headers["X-Request-Id"] for one in (asked, *taught)}
+    assert {line["id"] for line in lines} >= {found[0].headers["X-Request-Id"], taught.headers["X-Request-Id"]}
     whole = "".join(service.lines)
     for hidden in (secret, "parcel", "secret", "hidden", "Bearer"):
         assert hidden not in whole

@@ -66,8 +66,8 @@ class Encoder:
 
     `threads` is how many cores one batch may use (0: all that this process may run on). A batch holds texts of
     similar length, and its rows times its longest text never exceed `token_budget` padded tokens, unless one text
-    alone does (None: 512, in bfloat16 1,024). `runtime` "auto" is ONNX Runtime, or OpenVINO where the folder's
-    precision is bfloat16 and both OpenVINO and the processor have it; elsewhere such a folder is calculated in
+    alone does (None: what is fastest in its precision). `runtime` "auto" is ONNX Runtime, or OpenVINO where the
+    folder's precision is bfloat16 and both OpenVINO and the processor have it; elsewhere such a folder is calculated in
     float32. EncoderError when the folder cannot be used, MissingExtra when OpenVINO is asked for and not installed.
     """
 
