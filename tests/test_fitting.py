@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likewise import candidates
+from likewise import candidates, encoders
 from likewise.bundle import Layout
 from likewise.checking import check
 from likewise.errors import DataError, EncoderError, LabelError, LikewiseError, SettingError
@@ -349,7 +349,7 @@ def test_the_encoder_that_is_kept_was_trained_on_the_held_out_rows_too(
 ) -> None:
     texts, labels = moods(1040, seed=0)
     trained: list[tuple[int, bool, list[int]]] = []
-    really = candidates.trained
+    really = encoders.trained
 
     def spy(job: Any, rows: Any, dev: Any, name: str, stop_after: Any = (), start: Any = None) -> Any:
         trained.append((len(rows), dev is not None, list(stop_after)))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from likewise import precision
 from likewise.checking import check
 from likewise.encoding.sessions import multiplies_bfloat16
 from likewise.errors import SettingError
+from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import LikewiseWarning
+from likewise.settings import Settings
 from rows import exact_and
 
 ASKED = ["my parcel is late", "the bank card is lost", "why"]
@@ -43,3 +48,58 @@ def test_a_model_of_bfloat16_answers_learns_and_is_told_elsewhere(
             elsewhere.refit()
         elsewhere.refit(precision="fp32")
         assert elsewhere._answering.fingerprint == exact._answering.fingerprint
+
+
+# Chosen by the fit
+
+
+THINGS = "bank battery bill bird book box bus car cat city coffee dog door drink email family fire food"
+
+
+def moods(count: int) -> tuple[list[str], list[str]]:
+    """As many different texts of two moods, which held-out rows are cut from."""
+    pairs = [(f"{a} {mood} {b}", mood) for a, b in permutations(THINGS.split(), 2) for mood in ("good", "bad")]
+    texts, labels = zip(*pairs[:count], strict=True)
+    return list(texts), list(labels)
+
+
+CASES = {
+    "frozen, hold-out": ("frozen", 300, Settings(precision="auto", holdout=0.4)),
+    "frozen, cross-validation": ("frozen", 60, Settings(precision="auto")),
+    "trained, hold-out": ("softmax", 300, Settings(precision="auto", holdout=0.4, epochs=1)),
+    "trained, cross-validation": ("likewise", 50, Settings(precision="auto", epochs=1)),
+}
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor does not multiply bfloat16")
+@pytest.mark.parametrize("case", CASES)
+def test_a_fit_takes_bfloat16_where_it_costs_the_blend_little(
+    case: str, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, count, settings = CASES[case]
+    texts, labels = moods(count)
+    made: dict[str, Any] = {}
+    for taken, slack in (("bf16", 1.0), ("fp32", -1.0)):
+        monkeypatch.setattr(precision, "SLACK", slack)
+        with fit(texts, labels, recipe=recipe, encoder=str(tiny_encoder), settings=settings) as model:
+            encoder = model._answering.encoder
+            assert (model.info.fit["precision"], encoder.precision) == (taken, taken)
+            assert encoder.fingerprint == model._answering.fingerprint == model.info.fit["fingerprint"]
+            made[taken] = dict(model.classify("a good bird").scores)
+            model.save(tmp_path / taken)
+        assert f"calculates in {taken}" in (tmp_path / taken / "README.md").read_text()
+        assert check(tmp_path / taken) == []
+    assert made["bf16"] == pytest.approx(made["fp32"], abs=0.05)
+    with Model.open(tmp_path / "bf16") as model:
+        assert model.refit().kept  # asks the question anew
+        assert model.info.fit["precision"] == "fp32"
+
+
+def test_where_bfloat16_cannot_be_had_a_fit_that_may_choose_takes_float32(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("likewise.encoding.sessions.multiplies_bfloat16", lambda: False)
+    with exact_and(tiny_encoder, precision="auto") as (exact, other):
+        assert other.info.fit["precision"] == "fp32"
+        assert other.info.fit["fingerprint"] == exact.info.fit["fingerprint"]
+        assert other.classify(ASKED) == exact.classify(ASKED)

@@ -20,6 +20,7 @@ def model_card(manifest: Manifest, decision: Decision, labels: Mapping[str, int]
     keys = "the embedding itself" if tuned.dimensions is None else f"{tuned.dimensions} whitened dimensions"
     place = "the embedding" if tuned.head.dimensions is None else f"{tuned.head.dimensions} whitened dimensions"
     head = "trained with the encoder" if decision.head else f"closed form, on {place}"
+    precision = manifest.fit.get("precision") or manifest.settings.get("precision", "fp32")  # fits of before: no fact
     scores = "\n".join(f"| {voice} | {score:.3f} |" for voice, score in tuned.scores.items())
     counts = "\n".join(f"| {label} | {count} |" for label, count in labels.items())
     return f"""# A Likewise model
@@ -27,7 +28,7 @@ def model_card(manifest: Manifest, decision: Decision, labels: Mapping[str, int]
 It sorts texts by example: {several}, answered by a head and the vote of the nearest labelled texts, which it cites.
 
 - Recipe: {manifest.recipe}; encoder: {manifest.encoder}; examples at the fit: {manifest.fit["examples"]}
-- Encoder kept: {manifest.fit["kept"]}; it calculates in {manifest.settings.get("precision", "fp32")}
+- Encoder kept: {manifest.fit["kept"]}; it calculates in {precision}
 - Keys: {keys}; vote: {tuned.k} neighbours, {kind}; lambda: {tuned.lambda_:.2f}
 - Head: {head}
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from likewise.bundle import Layout, Manifest, temporary_root, write_manifest
-from likewise.candidates import Candidate, Encoded, best, candidates, keep, require_training, wrapped
+from likewise.candidates import Candidate, Encoded, best, candidates, keep, wrapped
 from likewise.datastore.ledger import Ledger, NewExample
+from likewise.encoders import require_training
 from likewise.encoding.names import DEFAULT
 from likewise.errors import LabelError
 from likewise.job import Job, checked

@@ -21,10 +21,11 @@ from typing import Any
 
 from likewise.answering import Answering
 from likewise.bundle import Layout, Manifest, drop_generations, generations, write_manifest
-from likewise.candidates import Candidate, Embeddings, Encoded, best, candidates, keep, nearest, parts_of
+from likewise.candidates import Candidate, Encoded, best, candidates, keep, nearest, parts_of
 from likewise.card import write_card
 from likewise.datastore.ledger import Delta, Ledger
 from likewise.decision.tuning import scores
+from likewise.encoders import Embeddings
 from likewise.errors import LedgerReadOnly, SettingError, UsageError
 from likewise.job import Job, checked
 from likewise.progress import Progress

@@ -33,7 +33,8 @@ def render_fit(console: Console, summary: Mapping[str, Any]) -> None:
         f"({several}) in {summary['seconds']:.0f} s."
     )
     console.print(fit_table(summary))
-    console.print(Text.assemble("Kept: ", (f"the {summary['kept']} encoder", "bold"), "."), soft_wrap=True)
+    lower = "" if summary["precision"] == "fp32" else f", calculating in {summary['precision']}"
+    console.print(Text.assemble("Kept: ", (f"the {summary['kept']} encoder", "bold"), f"{lower}."), soft_wrap=True)
     console.print(Text.assemble("Saved: ", (str(summary["model"]), "bold"), "."), soft_wrap=True)
     name = plain(str(summary["model"]))
     commands = (

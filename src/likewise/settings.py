@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 from likewise.errors import SettingError, suggestion
 from likewise.setting import FEATURE, PREFIX, Scope, Setting, Value, row
-from likewise.types import Batches, Pooling, Precision, Projection, Runtime, SharedLabels, SiamesePairs, Storage
+from likewise.types import Batches, Pooling, PrecisionChoice, Projection, Runtime, SharedLabels, SiamesePairs, Storage
 
 Measure = Literal["macro_f1", "accuracy", "micro_f1", "hamming_loss"]
 """What tuning optimises (hamming_loss: the lower the better)."""
@@ -147,11 +147,12 @@ class Settings:
         exclusive=True,
         help="how many examples are held out for tuning where no file for it is given",
     )
-    precision: Precision = row(  # noqa: RUF009 (a field, like the others)
+    precision: PrecisionChoice = row(  # noqa: RUF009 (a field, like the others)
         "fp32",
         scope="fit",
         help="what the encoder calculates in; bf16 is about twice as fast where the processor multiplies bfloat16 "
-        "(OpenVINO), and moves probabilities by up to about 0.01 where a machine calculates in fp32 instead",
+        "(OpenVINO), and moves probabilities by up to about 0.01 where a machine calculates in fp32 instead; auto: "
+        "bf16 where it can be had here and costs less than 0.002 of the measure on held-out rows",
     )
     storage: Storage = row(  # noqa: RUF009 (a field, like the others)
         "float32",

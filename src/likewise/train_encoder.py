@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from likewise.bundle import made_whole, refuse_taken, temporary_root
-from likewise.candidates import course, require_training, trained
+from likewise.encoders import course, require_training, trained
 from likewise.encoding.names import DEFAULT
 from likewise.errors import SettingError
 from likewise.job import Job, checked

@@ -43,6 +43,9 @@ Runtime = Literal["auto", "onnxruntime", "openvino"]
 Precision = Literal["fp32", "bf16"]
 """What the encoder calculates in: float32, or bfloat16 (eight bits of fraction) with sums in float32."""
 
+PrecisionChoice = Literal["fp32", "bf16", "auto"]
+"""What a fit is asked for: one of them, or the one that held-out rows and this machine speak for."""
+
 Storage = Literal["float32", "float16"]
 """How a datastore keeps embeddings: as they are, or in half the space, each number rounded to about three digits."""
 

@@ -13,6 +13,7 @@ from likewise.decision.statistics import Statistics
 from likewise.decision.tuning import Fold, Tuned, copy_temperature, probe, scores, tune, usual_shrinkage
 from likewise.decision.vote import vote_weights
 from likewise.decision.whitening import fit_whitening, no_whitening
+from likewise.settings import Measure
 from likewise.types import Task
 
 MEASURES = ("macro_f1", "accuracy", "micro_f1", "hamming_loss")
@@ -117,6 +118,15 @@ def test_multi_scores_are_what_the_settings_yield(measure: str) -> None:
     assert list(tuned.thresholds) == world.names
     each = np.array([tuned.thresholds[name] for name in world.names])
     assert score(measure, truth, blended >= each) >= common - 1e-12
+
+
+@pytest.mark.parametrize("n_folds", [1, 3])
+@pytest.mark.parametrize(("task", "measure"), [("single", "accuracy"), ("multi", "macro_f1")])
+def test_settings_scored_anew_score_what_they_did_in_the_search(task: Task, measure: Measure, n_folds: int) -> None:
+    world = World(task, noise=3.0)
+    folds = [world.fold() for _ in range(n_folds)]
+    tuned = tune(folds, task, measure, nearest)
+    assert scores(folds, None, tuned, task, measure, nearest) == pytest.approx(dict(tuned.scores))
 
 
 @pytest.mark.parametrize("task", ["single", "multi"])

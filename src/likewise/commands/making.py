@@ -304,6 +304,7 @@ def _summary(fitted: Model, path: str, examples: Dataset) -> dict[str, Any]:
         "judged_on": info.fit["judged_on"],
         "scores": info.fit["scores"],
         "kept": info.fit["kept"],
+        "precision": info.fit["precision"],
         "seconds": info.fit["seconds"],
         "revision": fitted.revision,
     }

@@ -182,15 +182,19 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search, gr
 
 
 def scores(
-    folds: Sequence[Fold], whitening: Whitening, tuned: Tuned, task: Task, measure: Measure, search: Search
+    folds: Sequence[Fold], whitening: Whitening | None, tuned: Tuned, task: Task, measure: Measure, search: Search
 ) -> dict[str, float]:
-    """The measure of head, neighbours and blend on the held-out rows, under settings that are given."""
+    """The measure of head, neighbours and blend on the held-out rows, under settings that are given.
+
+    `whitening` None: each fold's own, as in the search for settings.
+    """
     problem = _Problem(folds, task, measure)
-    to_key = whitening.first(tuned.dimensions)
     heads, found = [], []
     for fold in folds:
+        whitening_ = whitening or fit_whitening(fold.embeddings)
+        to_key = whitening_.first(tuned.dimensions)
         head: Head = fold.head or make_head(
-            Statistics.of(fold.embeddings, fold.label_sets), whitening, tuned.head, task
+            Statistics.of(fold.embeddings, fold.label_sets), whitening_, tuned.head, task
         )
         heads.append((head.labels, fold.said(head)))
         codes, membership = _coded(problem, fold.label_sets)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from likewise.errors import EncoderError, MissingExtra, SettingError
-from likewise.types import Precision, Runtime
+from likewise.types import Precision, PrecisionChoice, Runtime
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -40,20 +40,25 @@ def open_graph(
     """
     if runtime not in get_args(Runtime):
         raise SettingError(f"unknown runtime {runtime!r}; expected auto, onnxruntime or openvino")
-    lower = precision == "bf16" and runtime != "onnxruntime" and multiplies_bfloat16()
+    lower = precision == "bf16" and has_bfloat16(runtime)
     if runtime == "openvino" or lower:
         used: Precision = "bf16" if lower else "fp32"
         return _open_openvino(path, outputs, threads, used), used
     return _open_onnxruntime(path, outputs, threads), "fp32"
 
 
-def check_precision(precision: Precision, runtime: Runtime) -> None:
+def check_precision(precision: PrecisionChoice, runtime: Runtime) -> None:
     """SettingError where a new model cannot have it, here and by this runtime."""
-    if precision == "bf16" and (runtime == "onnxruntime" or not multiplies_bfloat16()):
+    if precision == "bf16" and not has_bfloat16(runtime):
         raise SettingError(
             "precision: found 'bf16', which takes OpenVINO (pip install 'likewise[openvino]', and runtime 'auto' or "
-            "'openvino') and a processor that multiplies bfloat16 (AVX512-BF16 or AMX); choose 'fp32'"
+            "'openvino') and a processor that multiplies bfloat16 (AVX512-BF16 or AMX); choose 'fp32', or 'auto'"
         )
+
+
+def has_bfloat16(runtime: Runtime) -> bool:
+    """Whether this runtime calculates in bfloat16 here."""
+    return runtime != "onnxruntime" and multiplies_bfloat16()
 
 
 def multiplies_bfloat16() -> bool:

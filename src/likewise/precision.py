@@ -1,0 +1,46 @@
+"""Which precision the encoder of a new model answers in, where the fit is to choose (setting `precision`, "auto").
+
+That is bfloat16 where processor and runtime have it and it costs the blend less than `SLACK` on the held-out rows,
+under the settings that float32 led to: other settings, found by another search, would differ by luck as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from likewise.decision.tuning import Fold, Search, Tuned, scores
+from likewise.encoding.sessions import has_bfloat16
+from likewise.job import Job
+from likewise.settings import Settings
+from likewise.types import Precision
+
+SLACK = 0.002
+"""By how much the measure of the blend may be lower."""
+
+
+def first(settings: Settings) -> Precision:
+    """The precision that settings are tuned in."""
+    return "fp32" if settings.precision == "auto" else settings.precision
+
+
+def open_question(settings: Settings) -> bool:
+    """Whether a fit is to choose, and can."""
+    return settings.precision == "auto" and has_bfloat16(settings.runtime)
+
+
+def chosen(
+    job: Job, tuned: Tuned, exact: Sequence[Fold], lower: Callable[[], Sequence[Fold]], search: Search
+) -> tuple[Precision, Tuned]:
+    """The precision, and the settings with their scores in it. `exact` and `lower`: the held-out rows in float32, which
+    the settings were tuned on, and in bfloat16."""
+    if not open_question(job.settings):
+        return first(job.settings), tuned
+    job.progress.stage("Choosing the precision")
+    before, after = (scores(of, None, tuned, job.task, job.measure, search) for of in (exact, lower()))
+    enough = after["blend"] >= before["blend"] - SLACK
+    job.progress.tell(
+        f"Precision: {'bf16' if enough else 'fp32'} ({job.measure} of the blend on {job.split.judged_on}: "
+        f"{after['blend']:.4f} in bf16, {before['blend']:.4f} in fp32)"
+    )
+    return ("bf16", replace(tuned, scores=after)) if enough else ("fp32", tuned)
