@@ -5,8 +5,9 @@
 Each client is a thread with a connection of its own (Python's http.client, on loopback) that sends one text of the
 bundled sample's test part after the other. All services run; they take turns, a phase each, which ends after so many
 seconds or requests. With "taught" another client teaches ten examples a second meanwhile, one a request; SetFit cannot
-be taught while it serves. What the clients take of the processor they take from the services on a machine with few
-cores; processor time a request says more than the rate where a machine has other work (Linux only).
+be taught while it serves. Ours runs in one process, which has all cores for each text, and in as many as there are
+cores, which has more texts encoded at a time. What the clients take of the processor they take from the services on a
+machine with few cores; processor time a request says more than the rate where a machine has other work (Linux only).
 """
 
 from __future__ import annotations
@@ -61,11 +62,14 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=10.0, help="a phase at most")
     parser.add_argument("--requests", type=int, default=20_000, help="a phase at most")
-    parser.add_argument("--workers", type=int, help="processes of our service (default: cores); SetFit's has one")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", help="processes of our service (default: 1, and cores); SetFit's has one"
+    )
     given = parser.parse_args()
     given.data = None  # the clients' texts are the bundled ones
     for _, train, test in datasets(given, ("sample",)):
-        once(given.results / "load.json", lambda a=train, b=test: run(given, a, b))
+        for workers in given.workers or sorted({1, surroundings()["threads"]}):
+            once(given.results / f"load-{workers}.json", lambda a=train, b=test, n=workers: run(given, a, b, n))
     print(section(given.results))
 
 
@@ -83,10 +87,9 @@ class Asked:
             return {**phase(self.service, texts, clients, seconds, given.requests), "taught": taught() / seconds}
 
 
-def run(given: argparse.Namespace, train: Part, test: Part) -> dict[str, Any]:
-    """All services, for every number of clients."""
+def run(given: argparse.Namespace, train: Part, test: Part, workers: int) -> dict[str, Any]:
+    """All services, ours in so many processes, for every number of clients."""
     around = surroundings()
-    workers = given.workers or around["threads"]
     names = chosen(given, NAMES)
     with contestants(given, dict.fromkeys(map(_service_of, names)), ready=False) as (_, found):
         pass  # who can take part, in which versions
@@ -129,8 +132,9 @@ def services(given: argparse.Namespace, names: Sequence[str], train: Part, worke
 
 def section(folder: Path = RESULTS) -> str:
     """The page's part."""
-    for result in results(folder, "load.json"):
-        parts = []
+    parts = []
+    for result in results(folder, "load-*.json"):
+        workers = f"Likewise in {result['workers']} {'process' if result['workers'] == 1 else 'processes'}"
         for clients in map(str, result["clients"]):
             measured = {name: facts[clients] for name, facts in result["found"].items() if clients in facts}
             rows = [[titled(name), *_cells(facts, measured.get("setfit"))] for name, facts in measured.items()]
@@ -138,10 +142,10 @@ def section(folder: Path = RESULTS) -> str:
                 "", "requests a second", "times SetFit's", "p50, ms", "p95, ms", "p99, ms", "times SetFit's p99",
                 "processor time a request, ms", "the clients' cores", "taught a second", "failed",
             ]  # fmt: skip
-            parts.append(f"### {clients} {'client' if clients == '1' else 'clients'}\n\n{table(head, rows)}")
-        told = f"Likewise with {result['workers']} workers.\n"
-        return "## The service under load\n\n" + "\n".join([*parts, told, missing(result) + origin(result)])
-    return ""
+            heading = f"### {clients} {'client' if clients == '1' else 'clients'}. {workers}"
+            parts.append(f"{heading}\n\n{table(head, rows)}")
+        parts.append(missing(result) + origin(result))
+    return "## The service under load\n\n" + "\n".join(parts) if parts else ""
 
 
 def _cells(facts: dict[str, Any], setfit: dict[str, Any] | None) -> list[str]:

@@ -16,7 +16,7 @@ def test_a_quick_run_answers_and_teaches(tmp_path: Path) -> None:
     )
     assert "| Likewise, taught meanwhile |" in done.stdout
     assert "setfit: left out" in done.stderr
-    found = json.loads((tmp_path / "load.json").read_text())["found"]
+    found = json.loads((tmp_path / "load-1.json").read_text())["found"]
     for name in ("likewise", "likewise-taught"):
         facts = found[name]["2"]
         assert facts["requests"]["median"] > 0 and facts["failed"]["high"] == 0
