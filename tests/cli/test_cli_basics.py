@@ -129,8 +129,8 @@ def test_who_stops_reading_gets_no_traceback(kit, single, tmp_path):
     assert process.returncode == 141
 
 
-def test_an_interrupt_is_quiet(kit, single):
-    command = [kit.command, "teach", str(single), "--input", "-"]
+def test_an_interrupt_is_quiet(kit, own):
+    command = [kit.command, "teach", str(own), "--input", "-"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kit.environment()
     ) as process:
