@@ -50,6 +50,7 @@ from benchmarks.services import Service, phase, served, teaching
 from likewise.encoding.names import DEFAULT, resolve
 from likewise.encoding.sessions import multiplies_bfloat16
 from likewise.fitting import fit
+from likewise.machine import cores
 from likewise.settings import Settings
 
 NAMES = ("likewise", "likewise-taught", "likewise-bf16", "likewise-bf16-taught", "setfit")
@@ -68,7 +69,7 @@ def main() -> None:
     given = parser.parse_args()
     given.data = None  # the clients' texts are the bundled ones
     for _, train, test in datasets(given, ("sample",)):
-        for workers in given.workers or sorted({1, surroundings()["threads"]}):
+        for workers in given.workers or sorted({1, cores()}):
             once(given.results / f"load-{workers}.json", lambda a=train, b=test, n=workers: run(given, a, b, n))
     print(section(given.results))
 

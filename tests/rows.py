@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -18,6 +19,25 @@ ROWS = [
     for what in subjects
     for which in ("late", "lost", "again", "today", "old", "new", "first", "last", "good", "bad")
 ]
+
+
+FILLER = (
+    "bank battery bill bird book box bus car cat city coffee dog door drink email family fire food game green house "
+    "letter light mail money month music night office paper park phone plane price rain river road school sea ship "
+    "shop store street sun team town train tree water wind window winter word work world year"
+)
+
+
+def moods(count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Long texts of which one word alone matters: the frozen encoder loses it among the others."""
+    rng = np.random.default_rng(seed)
+    labels = ["sad", "happy"] * (count // 2)
+    texts = []
+    for label in labels:
+        words = rng.choice(FILLER.split(), 14).tolist()
+        words.insert(int(rng.integers(15)), label)
+        texts.append(" ".join(words))
+    return texts, labels
 
 
 def saved(rows: Sequence[tuple[str, str]], encoder: Path, path: Path) -> Path:

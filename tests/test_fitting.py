@@ -20,6 +20,7 @@ from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import LikewiseWarning, Progress
 from likewise.settings import Settings
+from rows import moods
 
 TOPICS = {
     "delivery": "parcel delivery ship street door arrived letter mail late",
@@ -38,25 +39,6 @@ def rows(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
         topic = list(TOPICS)[len(found) % 2]
         found.setdefault(" ".join(rng.choice(TOPICS[topic].split(), 4)), topic)
     return list(found), list(found.values())
-
-
-FILLER = (
-    "bank battery bill bird book box bus car cat city coffee dog door drink email family fire food game green house "
-    "letter light mail money month music night office paper park phone plane price rain river road school sea ship "
-    "shop store street sun team town train tree water wind window winter word work world year"
-)
-
-
-def moods(count: int, seed: int) -> tuple[list[str], list[str]]:
-    """Long texts of which one word alone matters: the frozen encoder loses it among the others."""
-    rng = np.random.default_rng(seed)
-    labels = ["sad", "happy"] * (count // 2)
-    texts = []
-    for label in labels:
-        words = rng.choice(FILLER.split(), 14).tolist()
-        words.insert(int(rng.integers(15)), label)
-        texts.append(" ".join(words))
-    return texts, labels
 
 
 TEXTS, LABELS = rows(80)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from likewise import precision
 from likewise.checking import check
 from likewise.encoding.sessions import multiplies_bfloat16
 from likewise.errors import SettingError
-from likewise.fitting import fit
+from likewise.fitting import fit, wrap
 from likewise.model import Model
 from likewise.progress import LikewiseWarning
 from likewise.settings import Settings
-from rows import exact_and
+from rows import ROWS, exact_and, moods
 
 ASKED = ["my parcel is late", "the bank card is lost", "why"]
 
@@ -53,16 +52,6 @@ def test_a_model_of_bfloat16_answers_learns_and_is_told_elsewhere(
 # Chosen by the fit
 
 
-THINGS = "bank battery bill bird book box bus car cat city coffee dog door drink email family fire food"
-
-
-def moods(count: int) -> tuple[list[str], list[str]]:
-    """As many different texts of two moods, which held-out rows are cut from."""
-    pairs = [(f"{a} {mood} {b}", mood) for a, b in permutations(THINGS.split(), 2) for mood in ("good", "bad")]
-    texts, labels = zip(*pairs[:count], strict=True)
-    return list(texts), list(labels)
-
-
 CASES = {
     "frozen, hold-out": ("frozen", 300, Settings(precision="auto", holdout=0.4)),
     "frozen, cross-validation": ("frozen", 60, Settings(precision="auto")),
@@ -77,7 +66,7 @@ def test_a_fit_takes_bfloat16_where_it_costs_the_blend_little(
     case: str, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, count, settings = CASES[case]
-    texts, labels = moods(count)
+    texts, labels = moods(count, seed=0)
     made: dict[str, Any] = {}
     for taken, slack in (("bf16", 1.0), ("fp32", -1.0)):
         monkeypatch.setattr(precision, "SLACK", slack)
@@ -93,6 +82,17 @@ def test_a_fit_takes_bfloat16_where_it_costs_the_blend_little(
     with Model.open(tmp_path / "bf16") as model:
         assert model.refit().kept  # asks the question anew
         assert model.info.fit["precision"] == "fp32"
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor does not multiply bfloat16")
+def test_a_wrapped_classifier_takes_it_too(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, labels = zip(*ROWS, strict=True)
+    for taken, slack in (("bf16", 1.0), ("fp32", -1.0)):
+        monkeypatch.setattr(precision, "SLACK", slack)
+        dev = (texts[::3], labels[::3])
+        with wrap(tiny_classifier, texts, labels, dev=dev, settings=Settings(precision="auto")) as model:
+            assert (model.info.fit["precision"], model._answering.encoder.precision) == (taken, taken)
+            assert model.classify(texts[0]).neighbours[0].text == texts[0]
 
 
 def test_where_bfloat16_cannot_be_had_a_fit_that_may_choose_takes_float32(

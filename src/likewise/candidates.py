@@ -30,6 +30,7 @@ from likewise.job import Job, LabelSets
 from likewise.types import Precision
 
 if TYPE_CHECKING:
+    from likewise.encoding.runtime import Encoder
     from likewise.training.trainable import Trainable
     from likewise.training.trainer import History
     from likewise.training.wrapping import WrappedClassifier
@@ -94,29 +95,28 @@ def best(found: Sequence[Candidate]) -> Candidate:
 
 
 def _frozen(job: Job) -> Candidate:
-    made: dict[Precision, Encoded] = {}
-
-    def views(of: Precision) -> list[View]:
+    def encoded(of: Precision) -> tuple[Encoded, View]:
         folder = exported(job, of)
         encoder = opened(folder, job.settings)
         view = read(job, encoder, None)
-        made[of] = Encoded(folder, encoder.fingerprint, of, view.embeddings, None, [])
-        if len(made) == 1 and encoder.truncated:
-            job.progress.warn(
-                f"{encoder.truncated:,} texts are longer than {encoder.max_tokens} tokens; their end is not seen"
-            )
-        return [view] * len(job.split.parts)
+        if of == precision.first(job.settings):
+            _warn(job, encoder, view.embeddings.shape[1])
+        return Encoded(folder, encoder.fingerprint, of, view.embeddings, None, []), view
 
     job.progress.stage("Encoding with the frozen encoder")
-    first = views(precision.first(job.settings))
-    dimension = first[0].embeddings.shape[1]
+    return _as_it_is(job, "frozen", encoded)
+
+
+def _warn(job: Job, encoder: Encoder, dimension: int) -> None:
+    if encoder.truncated:
+        job.progress.warn(
+            f"{encoder.truncated:,} texts are longer than {encoder.max_tokens} tokens; their end is not seen"
+        )
     if len(job.texts) < dimension:
         job.progress.warn(
             f"fewer examples ({len(job.texts)}) than dimensions ({dimension}): "
             "directions without variance are left out of the whitening"
         )
-    chosen, tuned = _tuned(job, first, lambda: views("bf16"))
-    return Candidate("frozen", tuned, lambda: made[chosen])
 
 
 def _fine_tuned(job: Job, start: Embeddings | None = None) -> Candidate:
@@ -151,15 +151,27 @@ def _fine_tuned(job: Job, start: Embeddings | None = None) -> Candidate:
 
 def wrapped(job: Job, classifier: WrappedClassifier) -> Candidate:
     """A classifier that was trained elsewhere, as the encoder and the head."""
+
+    def encoded(of: Precision) -> tuple[Encoded, View]:
+        made = _encoded(job, classifier, [], of)
+        held = opened(made.folder, job.settings).encode(job.split.dev[0]) if job.split.dev else None
+        return made, View(made.embeddings, held, made.head, None)
+
+    return _as_it_is(job, "wrapped", encoded)
+
+
+def _as_it_is(
+    job: Job, kind: Literal["frozen", "wrapped"], encoded: Callable[[Precision], tuple[Encoded, View]]
+) -> Candidate:
+    """An encoder that is not trained here: the same for every part of the split, and finished once it is read."""
     made: dict[Precision, Encoded] = {}
 
     def views(of: Precision) -> list[View]:
-        made[of] = encoded = _encoded(job, classifier, [], of)
-        held = opened(encoded.folder, job.settings).encode(job.split.dev[0]) if job.split.dev else None
-        return [View(encoded.embeddings, held, encoded.head, None)] * len(job.split.parts)
+        made[of], view = encoded(of)
+        return [view] * len(job.split.parts)
 
     chosen, tuned = _tuned(job, views(precision.first(job.settings)), lambda: views("bf16"))
-    return Candidate("wrapped", tuned, lambda: made[chosen])
+    return Candidate(kind, tuned, lambda: made[chosen])
 
 
 def _tuned(job: Job, exact: list[View], lower: Callable[[], list[View]]) -> tuple[Precision, Tuned]:

@@ -132,8 +132,9 @@ def test_who_stops_reading_gets_no_traceback(kit, single, tmp_path):
 def test_an_interrupt_is_quiet(kit, own):
     command = [kit.command, "teach", str(own), "--input", "-"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kit.environment()
-    ) as process:
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kit.environment(),
+        preexec_fn=_heeding_interrupts,
+    ) as process:  # fmt: skip
         process.stdin.write(b'{"text": "so far", "label": "praise"}\n')
         process.stdin.flush()
         _until_reading_standard_input(process.pid)
@@ -142,6 +143,11 @@ def test_an_interrupt_is_quiet(kit, own):
 
     assert process.returncode == 130
     assert (out, errors.strip()) == (b"", b"")
+
+
+def _heeding_interrupts() -> None:
+    """What a shell runs in the background is started deaf to interrupts, and so is what the tests start there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _until_reading_standard_input(pid: int) -> None:

@@ -191,11 +191,9 @@ def scores(
     problem = _Problem(folds, task, measure)
     heads, found = [], []
     for fold in folds:
-        whitening_ = whitening or fit_whitening(fold.embeddings)
-        to_key = whitening_.first(tuned.dimensions)
-        head: Head = fold.head or make_head(
-            Statistics.of(fold.embeddings, fold.label_sets), whitening_, tuned.head, task
-        )
+        own = whitening or fit_whitening(fold.embeddings)
+        to_key = own.first(tuned.dimensions)
+        head: Head = fold.head or make_head(Statistics.of(fold.embeddings, fold.label_sets), own, tuned.head, task)
         heads.append((head.labels, fold.said(head)))
         codes, membership = _coded(problem, fold.label_sets)
         k = min(tuned.k, len(fold.embeddings))
