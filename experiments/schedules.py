@@ -1,9 +1,10 @@
 """Which mix of objectives, which learning rate and how many epochs serve best, on rows held out of train.
 
-    python -m experiments.schedules --data FOLDER                  every variant, with many and with few examples
+    python -m experiments.schedules --data FOLDER                  every variant, with many, some and few examples
     python -m experiments.schedules --data FOLDER --only trec-6    one data set
+    python -m experiments.schedules --data FOLDER --kind some      one of the kinds
 
-A third kind hides a class during the fit and teaches it afterwards. The recipe `likewise` was chosen by these and not
+A fourth kind hides a class during the fit and teaches it afterwards. The recipe `likewise` was chosen by these and not
 on any test split, which is never read here. Each run fits the recipe with one variant in the place of its schedule, on
 a part of train, and scores the rest of train once. Every run leaves one JSON file in experiments/results/schedules/;
 runs that have theirs are not repeated.
@@ -34,8 +35,9 @@ from likewise.validation import normalised
 RESULTS = Path(__file__).parent / "results" / "schedules"
 SETS = ("trec-6", "isear")
 HELD = 0.2  # share of train that is held out, many examples
-FEW_HELD = 1000  # rows that are, few examples
-PER_CLASS = 8
+FEW_HELD = 1400  # rows that are, some or few examples
+DEV = 400  # of those, rows that choose the epoch and the settings where the examples are some
+PER_CLASS = {"few": 8, "some": 64}
 
 (OWN,), (OWN_FEW,) = LIKEWISE.stages, LIKEWISE.few
 MANY: dict[str, Schedule] = {
@@ -51,23 +53,29 @@ MANY: dict[str, Schedule] = {
 }
 HIDDEN = {variant: MANY[variant] for variant in ("as the recipe", "a classifier from nothing", "2 epochs")}
 TAUGHT = {"trec-6": ("ABBR", "DESC", "ENTY"), "isear": ("guilt",)}
+SOME: dict[str, Schedule] = {
+    "as the recipe": OWN,
+    "no least number of steps": replace(OWN, min_steps=0),
+}
 FEW: dict[str, Schedule] = {
     "as the recipe": OWN_FEW,
     "with cross-entropy": replace(OWN_FEW, cross_entropy=1.0),
     "contrastive in place of alignment": replace(OWN_FEW, alignment=0.0, contrastive=1.0),
     "cross-entropy alone": replace(OWN_FEW, alignment=0.0, cross_entropy=1.0),
 }
-KINDS = {"many": MANY, "hidden": HIDDEN, "few": FEW}
+KINDS = {"many": MANY, "some": SOME, "hidden": HIDDEN, "few": FEW}
 
 
 def main() -> None:
     """Run what the command line asks for."""
-    given = arguments(__doc__, RESULTS).parse_args()
+    parser = arguments(__doc__, RESULTS)
+    parser.add_argument("--kind", choices=tuple(KINDS), help="one of the kinds")
+    given = parser.parse_args()
     sets = [name for name in SETS if given.only in (None, name)]
     for name, (train,) in parts(given.data, sets, "train"):
         assert train is not None
-        for kind, variants in KINDS.items():
-            for variant, schedule in variants.items():
+        for kind in [given.kind] if given.kind else KINDS:
+            for variant, schedule in KINDS[kind].items():
                 for hidden in TAUGHT[name] if kind == "hidden" else (None,):
                     named = "-".join(filter(None, (name, kind, hidden, variant.replace(" ", "-"))))
                     once(
@@ -77,16 +85,23 @@ def main() -> None:
 
 
 def _found(name: str, train: Part, kind: str, variant: str, schedule: Schedule, hidden: str | None) -> dict[str, Any]:
-    found = score(name, train, schedule, few=kind == "few", hidden=hidden)
+    found = score(name, train, schedule, per_class=PER_CLASS.get(kind), hidden=hidden)
     return {"data": name, "kind": kind, "variant": variant, "hidden": hidden, **found}
 
 
-def score(name: str, train: Part, schedule: Schedule, *, few: bool, hidden: str | None = None) -> dict[str, Any]:
+def score(
+    name: str, train: Part, schedule: Schedule, *, per_class: int | None = None, hidden: str | None = None
+) -> dict[str, Any]:
     """Fit the recipe with this schedule on a part of train; the measure of the three voices on the rest.
 
-    `hidden` is a label whose rows are taught after the fit.
+    `per_class`: so many examples of each class, which the recipe's `few` are meant for, or its `stages` where there are
+    dev rows as well. `hidden` is a label whose rows are taught after the fit.
     """
-    known, held = few_rows(train) if few else many_rows(train)
+    few = per_class == PER_CLASS["few"]
+    known, held = few_rows(train, per_class) if per_class else many_rows(train)
+    dev = None
+    if per_class and not few:
+        dev, held = held.rows(list(range(DEV))), held.rows(list(range(DEV, len(held))))
     fitted, later = known.hiding(hidden)
     recipe = replace(LIKEWISE, few=(schedule,)) if few else replace(LIKEWISE, stages=(schedule,))
     before = RECIPES[LIKEWISE.name]
@@ -96,7 +111,10 @@ def score(name: str, train: Part, schedule: Schedule, *, few: bool, hidden: str 
         RECIPES[LIKEWISE.name] = recipe
         try:
             settings = Settings.resolve(measure=measure, seed=0)
-            model = fit(fitted.texts, fitted.labels, settings=settings, work=Path(work) / "work")
+            model = fit(
+                fitted.texts, fitted.labels, dev=(dev.texts, dev.labels) if dev else None, settings=settings,
+                work=Path(work) / "work",
+            )  # fmt: skip
         finally:
             RECIPES[LIKEWISE.name] = before
         seconds = time.monotonic() - started
@@ -118,13 +136,13 @@ def many_rows(train: Part) -> tuple[Part, Part]:
     return train.rows(kept.tolist()), train.rows(held.tolist())
 
 
-def few_rows(train: Part) -> tuple[Part, Part]:
-    """PER_CLASS rows of each class, and other rows of train whose texts are not among them."""
+def few_rows(train: Part, per_class: int) -> tuple[Part, Part]:
+    """So many rows of each class, and other rows of train whose texts are not among them."""
     order = np.random.default_rng(100).permutation(len(train)).tolist()  # not one of the draws that test scores
     by_label: dict[tuple[str, ...], list[int]] = {}
     for row in order:
         by_label.setdefault(train.labels[row], []).append(row)
-    chosen = [row for labels in sorted(by_label) for row in by_label[labels][:PER_CLASS]]
+    chosen = [row for labels in sorted(by_label) for row in by_label[labels][:per_class]]
     known = {normalised(train.texts[row]) for row in chosen}
     rest = [row for row in order if normalised(train.texts[row]) not in known]
     return train.rows(chosen), train.rows(rest[:FEW_HELD])
@@ -137,7 +155,8 @@ def section(results: Path = RESULTS) -> str:
     titles = {
         "many": "many examples",
         "hidden": "a class hidden during the fit, then taught",
-        "few": f"{PER_CLASS} examples a class",
+        "some": f"{PER_CLASS['some']} examples a class, with {DEV} dev rows",
+        "few": f"{PER_CLASS['few']} examples a class",
     }
     for kind, variants in KINDS.items():
         for name in sorted({result["data"] for result in found if result["kind"] == kind}):

@@ -63,7 +63,7 @@ LIKEWISE = Recipe(
     objective="cross-entropy and class-driven alignment together, in one forward pass",
     use="the default: the best scores, minutes of training",
     source="CEA (alignment), KNN-EC (whitened neighbours, blend)",
-    stages=(Schedule(epochs=4, max_steps=800, cross_entropy=1.0, alignment=1.0, probe=True),),
+    stages=(Schedule(epochs=4, min_steps=100, max_steps=800, cross_entropy=1.0, alignment=1.0, probe=True),),
     few=(Schedule(epochs=4, min_steps=40, batch_size=48, cross_entropy=0.0, alignment=1.0),),
     frozen_too=True,
     anew=True,

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from experiments.data import Part, read
-from experiments.schedules import PER_CLASS, few_rows, many_rows, section
+from experiments.schedules import few_rows, many_rows, section
 
 from likewise.validation import normalised
 
@@ -20,15 +20,15 @@ def sample() -> Part:
 def test_no_text_is_both_fitted_and_scored() -> None:
     train = sample()
     doubled = Part([*train.texts, *(text.upper() for text in train.texts[:50])], [*train.labels, *train.labels[:50]])
-    for fitted, held in (many_rows(doubled), few_rows(doubled)):
+    for fitted, held in (many_rows(doubled), few_rows(doubled, 8)):
         assert len(held) > 0
         assert not {normalised(text) for text in fitted.texts} & {normalised(text) for text in held.texts}
 
 
 def test_few_rows_are_as_many_of_each_class() -> None:
-    fitted, _ = few_rows(sample())
+    fitted, _ = few_rows(sample(), 8)
     counts = [fitted.labels.count(labels) for labels in set(sample().labels)]
-    assert counts == [PER_CLASS] * 9
+    assert counts == [8] * 9
 
 
 def test_the_page_holds_what_was_found(tmp_path: Path) -> None:
