@@ -24,6 +24,7 @@ from experiments.data import Part
 from experiments.knn_ec_store import Asked, Run, Store, mean_cosine, search_times, work_folder
 from experiments.paper import arguments, maps, provenance
 from experiments.running import once, parts
+from experiments.shallow import shallow
 from likewise.decision.splitting import hold_out
 from likewise.decision.tuning import Tuned
 from likewise.encoding.names import DEFAULT
@@ -59,9 +60,12 @@ def _run_all(given: argparse.Namespace, work: Path) -> None:
     sets = ("sample",) if given.quick else given.data or SETS
     for name, (train, test, dev) in parts(given.folder, sets, "train", "test", "dev"):
         assert train is not None and test is not None
+        start = given.encoder
         if given.quick:
             train, dev = _few(train)
-        for named in _named(given, name, (train, dev, test), work):
+            if start == DEFAULT:
+                start = shallow([*train.texts, *dev.texts, *test.texts], work / "encoder")
+        for named in _named(given, name, (train, dev, test), start, work):
             run = Run(named.asked)
             for part in given.only or PARTS:
                 job = partial(_told, run, named, part, command, given.results)
@@ -79,8 +83,10 @@ class Named:
     name: str
 
 
-def _named(given: argparse.Namespace, data: str, rows: tuple[Part, Part | None, Part], work: Path) -> Iterator[Named]:
-    """Every run of a data set; all values of a seed before the next."""
+def _named(
+    given: argparse.Namespace, data: str, rows: tuple[Part, Part | None, Part], start: str, work: Path
+) -> Iterator[Named]:
+    """Every run of a data set, by the encoder to `start` from; all values of a seed before the next."""
     encoder = "" if given.encoder == DEFAULT else f"-{Path(given.encoder).name}"
     for seed in range(given.seeds):
         for values, rate in LEARNING_RATES.items():
@@ -90,7 +96,7 @@ def _named(given: argparse.Namespace, data: str, rows: tuple[Part, Part | None, 
                 rate = LEARNING_RATES["tuned"]
             epochs = 1 if given.quick else None
             folder = work / f"{data}{encoder}-{rate or 'paper'}-{seed}"
-            asked = Asked(data, *rows, given.encoder, rate, epochs, grid, seed, folder, work / f"{data}{encoder}")
+            asked = Asked(data, *rows, start, rate, epochs, grid, seed, folder, work / f"{data}{encoder}")
             yield Named(asked, values, name)
 
 
