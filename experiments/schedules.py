@@ -37,7 +37,7 @@ SETS = ("trec-6", "isear")
 HELD = 0.2  # share of train that is held out, many examples
 FEW_HELD = 1400  # rows that are, some or few examples
 DEV = 400  # of those, rows that choose the epoch and the settings where the examples are some
-PER_CLASS = {"few": 8, "some": 64}
+PER_CLASS = {"few": 8, "some": 64, "some alone": 64}
 
 (OWN,), (OWN_FEW,) = LIKEWISE.stages, LIKEWISE.few
 MANY: dict[str, Schedule] = {
@@ -63,7 +63,12 @@ FEW: dict[str, Schedule] = {
     "contrastive in place of alignment": replace(OWN_FEW, alignment=0.0, contrastive=1.0),
     "cross-entropy alone": replace(OWN_FEW, alignment=0.0, cross_entropy=1.0),
 }
-KINDS = {"many": MANY, "some": SOME, "hidden": HIDDEN, "few": FEW}
+ALONE: dict[str, Schedule] = {
+    "as the recipe": OWN_FEW,
+    "as with dev rows": OWN,
+    "100 steps": replace(OWN_FEW, min_steps=100),
+}
+KINDS = {"many": MANY, "some": SOME, "some alone": ALONE, "hidden": HIDDEN, "few": FEW}
 
 
 def main() -> None:
@@ -77,7 +82,7 @@ def main() -> None:
         for kind in [given.kind] if given.kind else KINDS:
             for variant, schedule in KINDS[kind].items():
                 for hidden in TAUGHT[name] if kind == "hidden" else (None,):
-                    named = "-".join(filter(None, (name, kind, hidden, variant.replace(" ", "-"))))
+                    named = "-".join(filter(None, (name, kind, hidden, variant))).replace(" ", "-")
                     once(
                         given.results / f"{named}.json",
                         partial(_found, name, train, kind, variant, schedule, hidden),
@@ -85,27 +90,32 @@ def main() -> None:
 
 
 def _found(name: str, train: Part, kind: str, variant: str, schedule: Schedule, hidden: str | None) -> dict[str, Any]:
-    found = score(name, train, schedule, per_class=PER_CLASS.get(kind), hidden=hidden)
+    found = score(name, train, schedule, per_class=PER_CLASS.get(kind), with_dev=kind == "some", hidden=hidden)
     return {"data": name, "kind": kind, "variant": variant, "hidden": hidden, **found}
 
 
 def score(
-    name: str, train: Part, schedule: Schedule, *, per_class: int | None = None, hidden: str | None = None
+    name: str,
+    train: Part,
+    schedule: Schedule,
+    *,
+    per_class: int | None = None,
+    with_dev: bool = False,
+    hidden: str | None = None,
 ) -> dict[str, Any]:
     """Fit the recipe with this schedule on a part of train; the measure of the three voices on the rest.
 
-    `per_class`: so many examples of each class, which the recipe's `few` are meant for, or its `stages` where there are
-    dev rows as well. `hidden` is a label whose rows are taught after the fit.
+    `per_class`: so many examples of each class, by the schedule for few, or `with_dev` rows by the one for many.
+    `hidden` is a label whose rows are taught after the fit.
     """
-    few = per_class == PER_CLASS["few"]
     known, held = few_rows(train, per_class) if per_class else many_rows(train)
-    dev = None
-    if per_class and not few:
+    few, dev = per_class is not None and not with_dev, None
+    if with_dev:
         dev, held = held.rows(list(range(DEV))), held.rows(list(range(DEV, len(held))))
     fitted, later = known.hiding(hidden)
     recipe = replace(LIKEWISE, few=(schedule,)) if few else replace(LIKEWISE, stages=(schedule,))
     before = RECIPES[LIKEWISE.name]
-    measure = "macro_f1" if few else MEASURES.get(name, "macro_f1")
+    measure = "macro_f1" if per_class == PER_CLASS["few"] else MEASURES.get(name, "macro_f1")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as work:
         RECIPES[LIKEWISE.name] = recipe
@@ -156,6 +166,7 @@ def section(results: Path = RESULTS) -> str:
         "many": "many examples",
         "hidden": "a class hidden during the fit, then taught",
         "some": f"{PER_CLASS['some']} examples a class, with {DEV} dev rows",
+        "some alone": f"{PER_CLASS['some alone']} examples a class, without dev rows",
         "few": f"{PER_CLASS['few']} examples a class",
     }
     for kind, variants in KINDS.items():
