@@ -28,8 +28,8 @@ def quick_run(paper: str, folder: Path, **environment: str) -> tuple[Path, str]:
 
 
 def quick_benchmark(name: str, folder: Path, *given: str) -> subprocess.CompletedProcess[str]:
-    """A quick run of a benchmark where no peer is installed. It does not fail."""
+    """A quick run of a benchmark where no peer is installed, with the models of those before. It does not fail."""
     asked = ["--quick", "--results", str(folder), "--peers", str(folder / "no peers"), *given]
-    done = run(name, *asked, package="benchmarks")
+    done = run(name, *asked, package="benchmarks", LIKEWISE_EXPERIMENT_WORK=str(folder.parent / "models"))
     assert done.returncode == 0, done.stderr
     return done

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -53,18 +56,7 @@ class Likewise(Answering):
         self.folder = Path(folder)
         self.config = json.loads((Path(encoder) / "config.json").read_text(encoding="utf-8"))
         path = self.folder / "model"
-        rows = self.folder / "rows.jsonl"
-        lines = (json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True))
-        rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        fitting = [LIKEWISE, "fit", str(path), str(rows), "--recipe", "frozen", "--encoder", encoder]
-        done = subprocess.run(
-            [*fitting, "--max-tokens", str(ENCODER_TOKENS), "--precision", precision_of(self.name)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # in a process of its own, so that what answers has nothing of it in memory
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        _fit_frozen(path, texts, labels, encoder, precision_of(self.name))
         if held is not None:
             _fill(path, held - len(texts), sorted(set(labels)))
         self.path = path
@@ -140,6 +132,30 @@ class Likewise(Answering):
             }
             kept = model.info.fit["kept"]
         return {"seconds": seconds, "kept": kept, "stages": watch.begun, **said}
+
+
+def _fit_frozen(path: Path, texts: Sequence[str], labels: Sequence[str], encoder: str, precision: str) -> None:
+    """Fit and save, in a process of its own, so that what answers has nothing of it in memory.
+
+    Models are kept in the folder LIKEWISE_EXPERIMENT_WORK, where that is set, and copied from there when they are
+    wanted again; remove them to fit anew.
+    """
+    rows = path.with_name("rows.jsonl")
+    lines = (json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True))
+    rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    given = ["--recipe", "frozen", "--encoder", encoder, "--max-tokens", str(ENCODER_TOKENS), "--precision", precision]
+    name = hashlib.sha256(rows.read_bytes() + json.dumps(given).encode()).hexdigest()[:16]
+    work = os.environ.get("LIKEWISE_EXPERIMENT_WORK")
+    kept = Path(work, "frozen", name) if work else path
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [LIKEWISE, "fit", str(kept), str(rows), *given], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+    if kept != path:
+        shutil.copytree(kept, path)
 
 
 def _product_graph(size: int, path: Path, name: str) -> Callable[[Any], Any]:
