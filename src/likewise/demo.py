@@ -47,6 +47,9 @@ NEAR = {
 HELD_OUT = 0.2
 """Share of the examples held out for tuning: enough to choose by without cross-validation, which takes five fits."""
 
+EPOCHS = 4
+"""Passes over them, of which the recipe would take more: the whole story is to be told in a minute or so."""
+
 CITED = 3
 """Neighbours that an answer shows here: enough for the story."""
 
@@ -104,7 +107,7 @@ def _fit(
         [train.labels[i] for i in known],
         refs=[train.refs[i] for i in known],
         recipe=recipe,
-        settings=replace(settings, holdout=HELD_OUT),
+        settings=replace(settings, holdout=HELD_OUT, epochs=settings.epochs or EPOCHS),
         source=train.source,
         progress=progress,
     )
