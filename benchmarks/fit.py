@@ -137,7 +137,7 @@ def section(folder: Path = RESULTS) -> str:
         head = ["", "seconds", "of SetFit's time", f"dev {measure}", f"test {measure}", "steps", "kept"]
         parts.append(
             f"### {name}, {words}: {group[0]['train']:,} rows\n\n{table(head, rows)}\n"
-            f"{''.join(map(missing, group))}![{name}, {words}]({picture})\n\n{origin(group[-1])}"
+            f"{''.join(map(missing, group))}![{name}, {words}]({picture})\n\n{origin(*group)}"
         )
     return "## Fit\n\n" + "\n".join(parts) if parts else ""
 

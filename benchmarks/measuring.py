@@ -232,14 +232,21 @@ def times(figure: Mapping[str, float] | None) -> str:
     return "1" if figure is None else f"{figure['median']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
 
 
-def origin(found: Mapping[str, Any]) -> str:
-    """Where a result comes from, in a sentence."""
-    around = found["surroundings"]
-    versions = {name: v for facts in found["found"].values() for name, v in facts.get("versions", {}).items()}
-    listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+def origin(*found: Mapping[str, Any]) -> str:
+    """Where a table comes from, in a sentence: all commits, loads and versions where its results differ in them."""
+    around = found[-1]["surroundings"]
+    loads = [load for one in found if (load := one["surroundings"]["load_at_start"]) is not None]
+    load = " to ".join(dict.fromkeys(str(some(loads)) for some in (min, max))) if loads else "unknown"
+    versions: dict[str, set[str]] = {}
+    for one in found:
+        for facts in one["found"].values():
+            for name, version in facts.get("versions", {}).items():
+                versions.setdefault(name, set()).add(version)
+    listed = ", ".join(f"{name} {' and '.join(sorted(each))}" for name, each in sorted(versions.items()))
+    commits = " and ".join(dict.fromkeys(one["commit"] for one in found))
     return (
-        f"{found['machine']} ({', '.join(around['instruction_sets'])}); {around['threads']} threads each; load "
-        f"{around['load_at_start']} at the start; commit {found['commit']}; {listed}.\n"
+        f"{found[-1]['machine']} ({', '.join(around['instruction_sets'])}); {around['threads']} threads each; load "
+        f"{load} at the start; commit {commits}; {listed}.\n"
     )
 
 

@@ -135,7 +135,7 @@ def section(folder: Path = RESULTS) -> str:
     words = ", ".join(sorted({line for result in searches for line in missing(result).splitlines() if line}))
     return (
         f"## Search\n\nEncoding takes {text * 1000:.2f} ms a text of {encoded['data']} in bulk.\n\n"
-        f"{table(head, rows)}\n{words}\n\n![Search](search.png)\n\n{origin(searches[-1])}"
+        f"{table(head, rows)}\n{words}\n\n![Search](search.png)\n\n{origin(*searches)}"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from benchmarks.measuring import against, in_turn, per_class, ratio, scores, spread, spread_over_classes
+from benchmarks.measuring import against, in_turn, origin, per_class, ratio, scores, spread, spread_over_classes
 from experiments.data import Part
 
 
@@ -39,3 +41,14 @@ def test_rows_of_each_class() -> None:
     assert per_class(part, 2).texts == ["0", "1", "7", "8"]
     assert per_class(part, None) is part
     assert spread_over_classes(part, 5).texts == ["0", "1", "2", "7", "8"]
+
+
+def test_where_a_table_comes_from_names_all_that_differs_among_its_results() -> None:
+    def result(commit: str, load: float | None, **versions: str) -> dict[str, Any]:
+        around = {"instruction_sets": ["avx2"], "threads": 2, "load_at_start": load}
+        return {"machine": "2 cores", "surroundings": around, "commit": commit, "found": {"a": {"versions": versions}}}
+
+    one = result("abc", 0.5, torch="2.13", numpy="2.4")
+    assert origin(one) == "2 cores (avx2); 2 threads each; load 0.5 at the start; commit abc; numpy 2.4, torch 2.13.\n"
+    said = origin(one, result("def", 1.5, torch="2.12"), result("abc", None))
+    assert "load 0.5 to 1.5 " in said and "commit abc and def; numpy 2.4, torch 2.12 and 2.13." in said
