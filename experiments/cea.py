@@ -28,8 +28,7 @@ from experiments.cea_fits import METHODS, Bench, Plan
 from experiments.data import Missing, Part, read
 from experiments.paper import PAGE, arguments, provenance
 from experiments.running import once, parts
-from experiments.shallow import shallow
-from likewise.encoding.names import DEFAULT
+from experiments.shallow import starting
 
 SETS = ("trec-6", "trec-50", "agnews", "dbpedia", "imdb", "yelp")
 FINE = {"trec-6": "trec-50"}  # the same rows with finer labels
@@ -66,14 +65,13 @@ def main() -> None:
 def _runs(given: Any) -> Iterator[Run]:
     """Every run, what is most worth knowing first: one seed of each data set, then the other seeds, then the rest."""
     names = ("sample",) if given.quick else given.data or SETS
-    plan, encoder = QUICK if given.quick else Plan(), given.encoder
+    plan = QUICK if given.quick else Plan()
     with tempfile.TemporaryDirectory() as folder:
         benches = []
         for name, (train, test) in parts(given.folder, names, "train", "test"):
             assert train is not None and test is not None
             train, test = _some(train, plan.rows), _some(test, plan.rows and plan.rows // 2)
-            if given.quick and encoder == DEFAULT:
-                encoder = shallow([*train.texts, *test.texts], Path(folder) / "encoder")
+            encoder = starting(given, Path(folder) / "encoder", train, test)
             benches.append(Bench(name, 0, train, test, plan, encoder, given.results / "models"))
         for bench in benches:
             yield from _first_seed(bench, given)

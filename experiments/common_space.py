@@ -26,14 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import common_space_tables
-from experiments.data import Missing, Part, overlapping, read
+from experiments.data import Missing, Part, money, money_or_other, overlapping, read
 from experiments.paper import arguments, keep_page
 from experiments.running import Quiet, parts
-from experiments.shallow import shallow
+from experiments.shallow import starting
 from likewise.bundle import Layout, read_decision
 from likewise.decision.measures import count, jaccard
 from likewise.decision.thresholds import label_thresholds
-from likewise.encoding.names import DEFAULT
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.settings import Settings
@@ -98,7 +97,8 @@ def main() -> None:
 def _runs(given: Any, scratch: Path) -> Iterator[tuple[str, Any]]:
     """Every run: all models of a data set before the next one, all of a seed before the next."""
     try:
-        source = _sample_source() if given.quick else read(given.folder, SOURCE, "train")
+        # For a quick run whether a text is about money stands for sentiment.
+        source = money_or_other(_sample("train", 400, 520)) if given.quick else read(given.folder, SOURCE, "train")
     except Missing as missing:
         print(missing, file=sys.stderr)
         return
@@ -107,9 +107,7 @@ def _runs(given: Any, scratch: Path) -> Iterator[tuple[str, Any]]:
     sets = _samples() if given.quick else parts(given.folder, given.data or SETS, "train", "dev", "test")
     for data, (train, dev, test) in sets:
         assert train is not None and test is not None
-        encoder = given.encoder
-        if given.quick and encoder == DEFAULT:
-            encoder = shallow([*train.texts, *test.texts, *source.texts], scratch / "encoder")
+        encoder = starting(given, scratch / "encoder", train, test, source)
         benches.append(Bench(data, train, dev, test, source, encoder, 1 if given.quick else None, scratch))
     for seed in range(given.seeds):
         for bench in benches:
@@ -125,22 +123,12 @@ def _sample(part: str, first: int, last: int) -> Part:
     return whole.rows(list(range(first, last)))
 
 
-def _money(labels: tuple[str, ...]) -> bool:
-    return bool({"payment", "refund"} & {*labels})
-
-
-def _sample_source() -> Part:
-    """For a quick run: whether a text is about money stands for sentiment."""
-    rows = _sample("train", 400, 520)
-    return Part(rows.texts, [("money",) if _money(labels) else ("other",) for labels in rows.labels])
-
-
 def _samples() -> Iterator[tuple[str, list[Part | None]]]:
     """For a quick run: topics, one a text; and the same with a second label, none where it is not about money."""
     one = [_sample("train", 0, 150), _sample("train", 150, 210), _sample("test", 0, 60)]
     yield "sample", list(one)
     yield "sample-several", [
-        Part(part.texts, [(*its, "money") if _money(its) else its[: len(text) % 7] for text, its in
+        Part(part.texts, [(*its, "money") if money(its) else its[: len(text) % 7] for text, its in
                           zip(part.texts, part.labels, strict=True)]) for part in one
     ]  # fmt: skip
 

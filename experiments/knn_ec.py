@@ -24,7 +24,7 @@ from experiments.data import Part
 from experiments.knn_ec_store import Asked, Run, Store, mean_cosine, search_times, work_folder
 from experiments.paper import arguments, maps, provenance
 from experiments.running import once, parts
-from experiments.shallow import shallow
+from experiments.shallow import starting
 from likewise.decision.splitting import hold_out
 from likewise.decision.tuning import Tuned
 from likewise.encoding.names import DEFAULT
@@ -60,11 +60,9 @@ def _run_all(given: argparse.Namespace, work: Path) -> None:
     sets = ("sample",) if given.quick else given.data or SETS
     for name, (train, test, dev) in parts(given.folder, sets, "train", "test", "dev"):
         assert train is not None and test is not None
-        start = given.encoder
         if given.quick:
             train, dev = _few(train)
-            if start == DEFAULT:
-                start = shallow([*train.texts, *dev.texts, *test.texts], work / "encoder")
+        start = starting(given, work / "encoder", train, dev, test)
         for named in _named(given, name, (train, dev, test), start, work):
             run = Run(named.asked)
             for part in given.only or PARTS:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data import Part, overlapping
+from experiments.running import kept_work
 from likewise.bundle import Decision, Layout, Manifest, read_decision, read_manifest
 from likewise.candidates import nearest, parts_of
 from likewise.datastore.index import Index
@@ -83,12 +83,12 @@ class Asked:
 @contextmanager
 def work_folder(passing: bool) -> Iterator[Path]:
     """Where fitted models and embeddings are kept, so that a run that was killed goes on; `passing`: for now only."""
-    named = os.environ.get("LIKEWISE_EXPERIMENT_WORK")
+    named = kept_work()
     if passing and not named:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder)
     else:
-        yield Path(named or Path(tempfile.gettempdir()) / "likewise-experiments") / "knn_ec"
+        yield (named or Path(tempfile.gettempdir(), "likewise-experiments")) / "knn_ec"
 
 
 @dataclass(frozen=True, eq=False)

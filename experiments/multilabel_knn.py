@@ -28,14 +28,14 @@ from experiments import multilabel_knn_tables
 from experiments.data import Part
 from experiments.paper import arguments, keep_page
 from experiments.running import Quiet, parts
-from experiments.shallow import shallow
+from experiments.shallow import starting
 from likewise import Model
 from likewise.bundle import Layout, read_decision
 from likewise.candidates import nearest
 from likewise.decision.blend import blend
 from likewise.decision.measures import count
 from likewise.decision.vote import vote, vote_weights
-from likewise.encoding.names import DEFAULT, FROM_SCRATCH
+from likewise.encoding.names import FROM_SCRATCH
 from likewise.encoding.runtime import Encoder
 from likewise.fitting import fit
 from likewise.settings import Settings
@@ -96,9 +96,7 @@ def _runs(given: Any, scratch: Path) -> Iterator[tuple[str, Any]]:
     benches = []
     for data, (train, dev, test) in sets:
         assert train is not None and test is not None
-        encoder = given.encoder
-        if given.quick and encoder == DEFAULT:
-            encoder = shallow([*train.texts, *test.texts], scratch / "encoder")
+        encoder = starting(given, scratch / "encoder", train, test)
         for network in NETWORKS:
             if given.only is None or network in given.only:
                 epochs = 2 if given.quick else None

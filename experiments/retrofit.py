@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from experiments import retrofit_tables
-from experiments.data import Missing, Part, read
+from experiments.data import Missing, Part, money_or_other, read
 from experiments.paper import arguments, keep_page
 from experiments.running import Quiet
-from experiments.shallow import shallow
+from experiments.shallow import starting
 from likewise.decision.splitting import hold_out
-from likewise.encoding.names import DEFAULT, resolve
+from likewise.encoding.names import resolve
 from likewise.evaluation.embeddings import clustering, delta_emb, retrieval
 from likewise.fitting import fit
 from likewise.settings import Settings
@@ -133,9 +133,7 @@ def _runs(given: Any, scratch: Path) -> Iterator[tuple[str, Any]]:
     except Missing as missing:
         print(missing, file=sys.stderr)
         return
-    encoder = given.encoder
-    if given.quick and encoder == DEFAULT:
-        encoder = shallow([*train.texts, *dev.texts, *test.texts], scratch / "encoder")
+    encoder = starting(given, scratch / "encoder", train, dev, test)
     bench = Bench(train, dev, test, encoder, given.results / "models", QUICK if given.quick else Plan())
     wanted = given.only or PARTS
     for seed in range(given.seeds):
@@ -171,7 +169,7 @@ def _emotions(folder: Path | None, quick: bool) -> tuple[Part, Part, Part]:
 def _tasks(given: Any, wanted: Any) -> Iterator[tuple[str, tuple[Part, Part | None, Part]]]:
     """The other tasks that are there: train, dev (None where there are none) and test rows."""
     if given.quick:
-        train, dev, test = (_about_money(part) for part in _emotions(None, True))
+        train, dev, test = map(money_or_other, _emotions(None, True))
         yield "sample", (train, dev, test)
         return
     for task in TASKS:
@@ -184,11 +182,6 @@ def _tasks(given: Any, wanted: Any) -> Iterator[tuple[str, tuple[Part, Part | No
             continue
         assert train is not None and test is not None
         yield task, (train, dev, test)
-
-
-def _about_money(part: Part) -> Part:
-    labels = ("money" if {"payment", "refund"} & {*its} else "other" for its in part.labels)
-    return Part(part.texts, [(label,) for label in labels])
 
 
 def measured(bench: Bench, variant: Variant) -> Found:

@@ -57,6 +57,12 @@ def once(path: Path, job: Callable[[], dict[str, Any]]) -> None:
     print(f"{path.stem}: {found['wall_seconds']} s {found.get('short', '')}", file=sys.stderr, flush=True)
 
 
+def kept_work() -> Path | None:
+    """The folder LIKEWISE_EXPERIMENT_WORK, where models are kept for later runs; None where that is not set."""
+    named = os.environ.get("LIKEWISE_EXPERIMENT_WORK")
+    return Path(named) if named else None
+
+
 def commit() -> str:
     """What the working tree stands on."""
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)

@@ -90,32 +90,25 @@ def main() -> None:
 
 
 def _found(name: str, train: Part, kind: str, variant: str, schedule: Schedule, hidden: str | None) -> dict[str, Any]:
-    found = score(name, train, schedule, per_class=PER_CLASS.get(kind), with_dev=kind == "some", hidden=hidden)
+    found = score(name, train, kind, schedule, hidden)
     return {"data": name, "kind": kind, "variant": variant, "hidden": hidden, **found}
 
 
-def score(
-    name: str,
-    train: Part,
-    schedule: Schedule,
-    *,
-    per_class: int | None = None,
-    with_dev: bool = False,
-    hidden: str | None = None,
-) -> dict[str, Any]:
+def score(name: str, train: Part, kind: str, schedule: Schedule, hidden: str | None = None) -> dict[str, Any]:
     """Fit the recipe with this schedule on a part of train; the measure of the three voices on the rest.
 
-    `per_class`: so many examples of each class, by the schedule for few, or `with_dev` rows by the one for many.
-    `hidden` is a label whose rows are taught after the fit.
+    The kind says how many examples, and whether there are dev rows; `hidden` is a label whose rows are taught after the
+    fit.
     """
+    per_class, dev = PER_CLASS.get(kind), None
     known, held = few_rows(train, per_class) if per_class else many_rows(train)
-    few, dev = per_class is not None and not with_dev, None
-    if with_dev:
+    if kind == "some":
         dev, held = held.rows(list(range(DEV))), held.rows(list(range(DEV, len(held))))
     fitted, later = known.hiding(hidden)
-    recipe = replace(LIKEWISE, few=(schedule,)) if few else replace(LIKEWISE, stages=(schedule,))
+    by_few = kind in ("few", "some alone")
+    recipe = replace(LIKEWISE, few=(schedule,)) if by_few else replace(LIKEWISE, stages=(schedule,))
     before = RECIPES[LIKEWISE.name]
-    measure = "macro_f1" if per_class == PER_CLASS["few"] else MEASURES.get(name, "macro_f1")
+    measure = "macro_f1" if kind == "few" else MEASURES.get(name, "macro_f1")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as work:
         RECIPES[LIKEWISE.name] = recipe

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
+from experiments.data import Part
 from likewise.encoding.names import DEFAULT
+
+
+def starting(given: argparse.Namespace, folder: Path, *parts: Part | None) -> str:
+    """The encoder that was asked for; for a quick run that names none, a shallow one for these texts, in `folder`."""
+    encoder: str = given.encoder
+    if not given.quick or encoder != DEFAULT:
+        return encoder
+    return shallow([text for part in parts if part for text in part.texts], folder)
 
 
 def shallow(texts: list[str], folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.running import Quiet
+from experiments.running import Quiet, kept_work
 
 from benchmarks.contestants import ENCODER_TOKENS, backend_of, precision_of
 from benchmarks.contestants.answering import Answering, rows_of, timed
@@ -145,8 +144,8 @@ def _fit_frozen(path: Path, texts: Sequence[str], labels: Sequence[str], encoder
     rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
     given = ["--recipe", "frozen", "--encoder", encoder, "--max-tokens", str(ENCODER_TOKENS), "--precision", precision]
     name = hashlib.sha256(rows.read_bytes() + json.dumps(given).encode()).hexdigest()[:16]
-    work = os.environ.get("LIKEWISE_EXPERIMENT_WORK")
-    kept = Path(work, "frozen", name) if work else path
+    work = kept_work()
+    kept = work / "frozen" / name if work else path
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
