@@ -10,6 +10,7 @@ from likewise.decision.measures import OBJECTIVES, count
 from likewise.decision.thresholds import (
     CANDIDATES,
     FEWEST,
+    PULL,
     Sweep,
     common_threshold,
     fit_maps,
@@ -88,6 +89,22 @@ def test_maps_are_logistic_regressions() -> None:
         np.testing.assert_allclose(mapped[:, label], expected.decision_function(scores[:, [label]]), atol=0.05)
     everything = LogisticRegression(C=1e6).fit(scores.reshape(-1, 1), truth.ravel())
     np.testing.assert_allclose(pooled, [everything.coef_[0, 0], everything.intercept_[0]], rtol=0.01)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.floats(0, 4), st.floats(0.02, 0.5), st.floats(-6, 0), st.integers(0, 10**6))
+def test_the_pooled_map_is_the_likeliest_however_large_the_scores(
+    size: float, share: float, odds: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.random((400, 1)) < share
+    scores = np.where(truth, rng.normal(1, 1, truth.shape), rng.normal(-0.1, 0.5, truth.shape)) * 10**size
+    at = np.array(fit_maps(truth, scores, np.full(truth.shape, odds))[1])
+    # Concave, so the likelihood is greatest where its gradient vanishes; its digits are those of the sums in it.
+    x = np.column_stack([scores.ravel(), np.ones(400)])
+    p = 1 / (1 + np.exp(-np.clip(x @ at + odds, -700, 700)))
+    gradient = x.T @ (truth.ravel() - p) - PULL * (at - [1.0, 0.0])
+    np.testing.assert_allclose(gradient / np.abs(x).sum(axis=0), 0.0, atol=1e-6)
 
 
 def test_offsets_are_added_as_they_are() -> None:

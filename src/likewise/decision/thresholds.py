@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from likewise.decision.head import sigmoid
 from likewise.decision.measures import OBJECTIVES, Counts, Decisions, count
 from likewise.settings import Measure
 
@@ -12,7 +13,8 @@ Matrix = NDArray[np.float64]
 
 CANDIDATES = np.linspace(0.05, 0.95, 19)
 FEWEST = 10  # held-out texts that must bear a label before it gets a threshold or a map of its own
-NEWTON_STEPS = 25
+NEWTON_STEPS = 50
+LEAST_STEP = 1e-8
 PULL = 1.0  # how strongly a label's map is pulled towards the pooled one, in pseudo-observations
 
 
@@ -95,16 +97,30 @@ def fit_maps(truth: Decisions, scores: Matrix, offsets: Matrix) -> tuple[Matrix,
 
 
 def _logistic(truth: NDArray[np.bool_], scores: Matrix, offsets: Matrix, start: Matrix) -> Matrix:
-    """Slope and intercept by penalised maximum likelihood, pulled towards `start`."""
+    """Slope and intercept by penalised maximum likelihood, pulled towards `start`.
+
+    Each step of Newton's method is halved until the likelihood does not fall: scores of rare labels are large, and far
+    from the maximum the curvature says little about how far to go.
+    """
     usable = np.isfinite(scores)
     x = np.column_stack([scores[usable], np.ones(usable.sum())])
-    y, fixed, at = truth[usable].astype(np.float64), offsets[usable], start.copy()
+    y, fixed = truth[usable].astype(np.float64), offsets[usable]
+
+    def likelihood(at: Matrix) -> float:
+        logits = x @ at + fixed
+        return float((y * logits - np.logaddexp(0.0, logits)).sum() - PULL / 2 * ((at - start) ** 2).sum())
+
+    at, reached = start, likelihood(start)
     for _ in range(NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(x @ at + fixed, -30, 30)))
+        p = sigmoid(x @ at + fixed)
         gradient = x.T @ (y - p) - PULL * (at - start)
         curvature = (x * (p * (1 - p))[:, None]).T @ x + PULL * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        at = at + np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-8:
+        while (found := likelihood(at + step)) < reached and np.abs(step).max() >= LEAST_STEP:
+            step = step / 2
+        if found < reached:
+            break  # no step is small enough to be told from rounding
+        at, reached = at + step, found
+        if np.abs(step).max() < LEAST_STEP:
             break
     return at
