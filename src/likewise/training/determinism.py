@@ -43,6 +43,17 @@ def contained(seed: int) -> Iterator[None]:
 
 
 @contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Draw weights in this block from torch's generator of the CPU, seeded; afterwards it is as it was.
+
+    Unlike `torch.manual_seed` it leaves the generators of graphics processors alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def _random_states() -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from torch import nn
@@ -19,6 +18,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from likewise.errors import EncoderError
+from likewise.training.determinism import drawing
 from likewise.training.modules.two_encoders import TwoEncoders
 from likewise.training.modules.words import WordNetwork
 from likewise.training.scratch import read_network
@@ -71,8 +71,7 @@ def reading(folder: Path, what: str, expected: str) -> Iterator[list[str]]:
     if not folder.is_dir():
         raise EncoderError(f"no {what} folder at {folder}; expected {expected}")
     try:
-        with quiet() as said, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with quiet() as said, drawing(0):
             yield said
     except Exception as error:  # what the libraries and pickle raise has nothing narrower in common
         reason = " ".join(str(error).split())[:300]

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from sentence_transformers import SentenceTransformer
 
+from likewise.training.determinism import drawing
 from likewise.training.modules.cnn import CNN
 from likewise.training.modules.ldgn import LDGN
 from likewise.training.modules.words import WordNetwork, word_tokenizer
@@ -19,8 +19,7 @@ NETWORKS: dict[str, type[WordNetwork]] = {"cnn": CNN, "ldgn": LDGN}
 
 def build(name: str, texts: Sequence[str], seed: int, folder: Path) -> None:
     """Write a network for these texts' words, its weights drawn from `seed`, as a sentence-transformers folder."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing(seed):
         network = NETWORKS[name](word_tokenizer(texts))
     SentenceTransformer(modules=[network], device="cpu").save(str(folder), create_model_card=False)
 

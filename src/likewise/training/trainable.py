@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
 from likewise.progress import Progress
+from likewise.training.determinism import drawing
 from likewise.training.export import export_onnx
 from likewise.training.fine_tuning import Beside, Layer, fine_tune
 from likewise.training.loading import load, quiet, token_limit
@@ -169,8 +170,7 @@ class Trainable:
 
 def _layer(width: int, out: int, seed: int) -> Dense:
     """Linear, then tanh; its weights drawn from `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with drawing(seed):
         return Dense(width, out, activation_function=torch.nn.Tanh())
 
 
