@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from likewise.bundle import temporary_root
-from likewise.decision.head import Head
+from likewise.decision.head import LinearHead
 from likewise.decision.splitting import Rows
 from likewise.decision.tuning import probe
 from likewise.encoding.names import from_scratch
@@ -40,11 +40,11 @@ class View(NamedTuple):
 
     embeddings: Embeddings
     dev: Embeddings | None
-    head: Head | None
+    head: LinearHead | None
     logits: Embeddings | None
 
 
-def read(job: Job, encoder: Encoder, head: Head | None, held: Sequence[str] = ()) -> View:
+def read(job: Job, encoder: Encoder, head: LinearHead | None, held: Sequence[str] = ()) -> View:
     """What an opened encoder makes of a job's rows; `held` are those whose logits are wanted."""
     dev = encoder.encode(job.split.dev[0]) if job.split.dev else None
     logits = encoder.encode_with_logits(held)[1] if held else None
@@ -93,14 +93,16 @@ def trainable(job: Job, normalise: bool) -> Trainable:
     return Trainable(base, pooling=job.pooling, normalise=normalise, max_tokens=job.settings.max_tokens)
 
 
-_exports: dict[tuple[Path, str, int], Path] = {}
+_exports: dict[Any, Path] = {}
+"""Where encoders were exported to, by what they were exported from."""
 
 
 def exported(job: Job, chosen: Precision) -> Path:
-    """The folder of the encoder as it is, its ONNX encoder in it; exported once a process."""
+    """The folder of the encoder as it is, its ONNX encoder in it; exported once a process, until its files change."""
     from likewise.encoding.runtime import set_precision
 
-    key = (job.base, job.pooling, job.settings.max_tokens)
+    files = [(path, *_told(path)) for path in sorted(job.base.rglob("*"))]
+    key = (job.base, *files, job.pooling, job.settings.max_tokens)
     if key not in _exports:
         root = temporary_root()
         atexit.register(shutil.rmtree, root, ignore_errors=True)
@@ -111,6 +113,11 @@ def exported(job: Job, chosen: Precision) -> Path:
         shutil.copytree(_exports[key] / "fp32", folder)
         set_precision(folder / "onnx", chosen)
     return folder
+
+
+def _told(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
 
 
 def trained(
