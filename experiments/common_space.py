@@ -244,11 +244,11 @@ def _halves(bench: Bench, layout: Layout) -> Found:
     for name, half in names.items():
         tables[name] = both.copy()
         tables[name][:, half] = still[half]
-    truth = np.array([[label in its for label in head.linear.labels] for its in bench.test.labels])
+    truth = np.array([[label in its for label in head.labels] for its in bench.test.labels])
 
     def macro(table: NDArray[np.float32]) -> float:
-        found = head.linear.probabilities(np.tanh(table @ weights + bias))
-        single = head.linear.task == "single"
+        found = head.probabilities(np.tanh(table @ weights + bias))
+        single = head.task == "single"
         return float(count(truth, found == found.max(axis=1, keepdims=True) if single else found >= 0.5).macro_f1())
 
     return {

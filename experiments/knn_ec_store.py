@@ -255,7 +255,7 @@ class Run:
             return opened[0].encode(texts)
 
         assert self.decision.head is not None
-        return self._store(self.asked.folder / "embeddings", encode, self.decision.head.linear, self.decision.whitening)
+        return self._store(self.asked.folder / "embeddings", encode, self.decision.head, self.decision.whitening)
 
     def pretrained(self, pooling: Pooling) -> Store:
         """By the encoder as it was before fine-tuning, not normalised; it has no head, and this one favours nothing."""

@@ -161,7 +161,7 @@ def _by_the_paper(bench: Bench, layout: Layout, rows: Part, name: str) -> Found:
     """The same network with the paper's k, lambda, T and threshold; sweeps of k and lambda; what neighbours share."""
     decision, encoder = read_decision(layout, 1), Encoder(layout.onnx(1))
     assert decision.head is not None
-    head = decision.head.linear
+    head = decision.head
     labels = head.labels
     keys, (queries, logits) = encoder.encode(rows.texts), encoder.encode_with_logits(bench.test.texts)
     has, truth = _table(rows, labels), _table(bench.test, labels)

@@ -306,6 +306,23 @@ def test_a_label_taught_later_uses_the_pooled_map_and_threshold(several: Path, t
             assert found.labels == decided
 
 
+def test_renaming_labels_changes_no_answer_but_their_names(several: Path, tmp_path: Path) -> None:
+    head = HeadSettings(maps={"delivery": (3.0, -1.0), "invoice": (0.5, 1.0)}, pooled_map=(0.1, -2.0))
+    changes = {"lambda_": 0.4, "head": head, "thresholds": {"delivery": 0.8, "invoice": 0.2}, "threshold": 0.5}
+    new = {"delivery": "shipping", "invoice": "delivery"}  # a name that another label had
+    with Model.open(tuned(several, tmp_path / "model", **changes)) as model:
+        before = model.classify(QUERIES)
+        for old, name in new.items():
+            model.rename_label(old, name)
+        after = model.classify(QUERIES)
+        for one, other in zip(before, after, strict=True):
+            assert set(other.labels) == {new[label] for label in one.labels}
+            for a, b in ((one.scores, other.scores), (one.head, other.head), (one.vote, other.vote)):
+                assert dict(b) == pytest.approx({new[label]: p for label, p in a})
+        with model.as_of(1) as past:
+            assert [p.scores for p in past.classify(QUERIES)] == [p.scores for p in before]
+
+
 def test_an_evaluation_of_several_labels(mixed: Model) -> None:
     texts, labels = zip(*several_rows(), strict=True)
     evaluation = mixed.evaluate(texts, labels)

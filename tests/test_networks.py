@@ -116,12 +116,12 @@ def logits_of(path: Path, texts: list[str]) -> np.ndarray:
 
 def test_the_head_is_the_networks_own_logits(ldgn: Path) -> None:
     head = read_decision(Layout(ldgn), 1).head
-    assert head is not None and head.linear.labels == ["delivery", "invoice", "late"]
+    assert head is not None and head.labels == ["delivery", "invoice", "late"]
     expected = 1 / (1 + np.exp(-logits_of(ldgn, QUERIES)))
     with Model.open(ldgn) as model:
         assert model._answering.encoder.labels == 3
         for said, row in zip(model.classify(QUERIES), expected, strict=True):
-            assert [dict(said.head)[label] for label in head.linear.labels] == pytest.approx(row.tolist(), abs=1e-5)
+            assert [dict(said.head)[label] for label in head.labels] == pytest.approx(row.tolist(), abs=1e-5)
         alone = [model.classify(query) for query in QUERIES]
         for one, other in zip(alone, model.classify(QUERIES), strict=True):
             assert dict(one.scores) == pytest.approx(dict(other.scores), abs=1e-4)
@@ -173,7 +173,7 @@ def test_an_erased_label_leaves_its_head(copied: Path) -> None:
         after = dict(model.classify(QUERIES[0]).head)
         assert after == pytest.approx({name: share for name, share in before.items() if name != "late"})
     head = read_decision(Layout(copied), 1).head
-    assert head is not None and head.linear.labels == ["delivery", "invoice"]
+    assert head is not None and head.labels == ["delivery", "invoice"]
     assert check(copied) == []
 
 

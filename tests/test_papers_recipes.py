@@ -101,11 +101,12 @@ def test_the_head_is_the_classifier_that_was_trained(recipe: str, tiny_encoder: 
     given["source_task"] = source_of(recipe)
     with fit(TEXTS, LABELS, **given) as one, fit(TEXTS, LABELS, **given) as again:
         one.save(tmp_path / "model")
-        head = read_decision(Layout(tmp_path / "model"), 1).head
-        assert head is not None and head.linear.labels == ["delivery", "invoice"] and head.revision == 1
+        decision = read_decision(Layout(tmp_path / "model"), 1)
+        head = decision.head
+        assert head is not None and head.labels == ["delivery", "invoice"] and decision.tuned.revision == 1
         assert one.classify(QUERIES) == again.classify(QUERIES)  # one seed, one result
         embeddings, _ = one._answering.embed(QUERIES)
-        logits = embeddings.astype(np.float64) @ head.linear.weights + head.linear.bias
+        logits = embeddings.astype(np.float64) @ head.weights + head.bias
         expected = torch.softmax(torch.tensor(logits), dim=1).numpy()
         found = [dict(prediction.head) for prediction in one.classify(QUERIES)]
         assert np.allclose([[p["delivery"], p["invoice"]] for p in found], expected)
@@ -215,6 +216,26 @@ def test_labels_that_a_classifier_does_not_know(tiny_classifier: Path) -> None:
     assert any("its own scores flatter it" in warning for warning in told.warnings)  # there are no dev rows
     with pytest.raises(LabelError, match=r"found ham, spam, the classifier knows delivery, invoice"):
         wrap(tiny_classifier, TEXTS, ["ham" if label == "invoice" else "spam" for label in LABELS])
+
+
+def test_labels_that_a_classifier_knows_and_no_example_bears(tiny_classifier: Path) -> None:
+    """They are not answered until someone teaches them; then the classifier knows them."""
+    texts, labels = [*TEXTS, "a bird", "one bird"], ["delivery"] * len(TEXTS) + ["animal", "animal"]
+    with wrap(tiny_classifier, texts, labels) as model:
+        assert dict(model.classify("a bill").head).keys() == {"delivery", "animal"}
+        model.teach("a bank bill", "invoice")
+        assert dict(model.classify("a bill").head)["invoice"] > 0
+
+
+def test_a_refit_scores_the_generation_before_as_it_answers(tiny_encoder: Path) -> None:
+    """Its head knows nothing of a class that was taught later, and leaves that to the neighbours."""
+    given = Settings(**{**BRISK, "epochs": 1, "holdout": 0.4})
+    with fit(TEXTS, LABELS, recipe="softmax", encoder=str(tiny_encoder), settings=given) as model:
+        birds = [f"{which} bird" for which in ("a", "one", "late", "lost", "new", "old", "red", "sick")]
+        model.teach(birds, ["animal"] * len(birds))
+        model.teach("zzz", "alone")  # held out or not, it hinders nothing
+        done = model.refit(recipe="frozen")
+        assert done.before["blend"] > done.before["head"]
 
 
 def test_what_is_no_classifier(tiny_encoder: Path, tmp_path: Path) -> None:

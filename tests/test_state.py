@@ -23,7 +23,6 @@ from likewise.datastore.ledger import Ledger, NewExample
 from likewise.decision.blend import blend
 from likewise.decision.head import HeadSettings, LinearHead, make_head, softmax
 from likewise.decision.statistics import Statistics
-from likewise.decision.trained import TrainedHead
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import fit_whitening
 from likewise.state import State
@@ -218,7 +217,7 @@ def test_it_answers_what_its_parts_answer(ledger: Ledger) -> None:
 
 def test_a_trained_head_takes_the_networks_own_logits_and_a_closed_form_one_does_not(ledger: Ledger) -> None:
     logits = np.random.default_rng(0).normal(size=(len(QUERIES), 4)).astype(np.float32)
-    own = TrainedHead(LinearHead([*LABELS, "gone"], np.eye(4), np.zeros(4), "single"), 1)
+    own = LinearHead([*LABELS, "gone"], np.eye(4), np.zeros(4), "single")
     state = State(replace(DECISION, head=own), "single", FINGERPRINT, 1)
     state.follow(ledger)
     found = state.voices(QUERIES, logits)

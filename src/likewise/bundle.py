@@ -30,7 +30,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from likewise.decision.head import HeadSettings, LinearHead
-from likewise.decision.trained import TrainedHead
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import Whitening
 from likewise.errors import ModelDamaged, ModelError, ModelForeign, ModelNewer, ModelNotFound
@@ -99,7 +98,7 @@ class Decision:
 
     whitening: Whitening
     tuned: Tuned
-    head: TrainedHead | None = None
+    head: LinearHead | None = None
 
 
 def write_json(path: Path, content: object) -> None:
@@ -257,7 +256,7 @@ def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
     """Take all labels but the known ones out of a generation's tuned values: the one change that it ever undergoes."""
     decision = read_decision(layout, number)
     tuned, head, trained = decision.tuned, decision.tuned.head, decision.head
-    if {*tuned.thresholds, *head.maps, *(trained.linear.labels if trained else ())} <= set(known):
+    if {*tuned.thresholds, *head.maps, *(trained.labels if trained else ())} <= set(known):
         return
     head = replace(head, maps={label: its for label, its in head.maps.items() if label in known})
     thresholds = {label: its for label, its in tuned.thresholds.items() if label in known}
@@ -290,9 +289,8 @@ def _write_decision(path: Path, decision: Decision) -> None:
         header["temperature"] = None  # JSON has no infinity
     metadata = {"decision": json.dumps(header)}
     if trained := decision.head:
-        linear = trained.linear
-        arrays.update({"head.weights": linear.weights, "head.bias": linear.bias})
-        metadata["head"] = json.dumps({"labels": linear.labels, "task": linear.task, "revision": trained.revision})
+        arrays.update({"head.weights": trained.weights, "head.bias": trained.bias})
+        metadata["head"] = json.dumps({"labels": trained.labels, "task": trained.task})
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=metadata)
 
 
@@ -305,6 +303,7 @@ def read_decision(layout: Layout, number: int) -> Decision:
             trained = json.loads(file.metadata().get("head", "null"))
             arrays = {name: cast("NDArray[Any]", file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         head = header.pop("head")
+        header.setdefault("revision", (trained or {}).get("revision", 1))  # models of before had it with the head
         head["maps"] = {label: (float(a), float(b)) for label, (a, b) in head["maps"].items()}
         head["pooled_map"] = tuple(head["pooled_map"])
         if header["temperature"] is None:
@@ -318,9 +317,8 @@ def read_decision(layout: Layout, number: int) -> Decision:
         raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
 
 
-def _trained_head(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> TrainedHead:
-    linear = LinearHead(header["labels"], arrays["head.weights"], arrays["head.bias"], header["task"])
-    return TrainedHead(linear, int(header["revision"]))
+def _trained_head(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> LinearHead:
+    return LinearHead(header["labels"], arrays["head.weights"], arrays["head.bias"], header["task"])
 
 
 def damaged_files(layout: Layout, number: int) -> list[str]:

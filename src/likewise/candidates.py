@@ -8,8 +8,8 @@ for the choice without the held-out rows is trained anew on all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from likewise import precision
 from likewise.bundle import Decision, Layout, write_generation
 from likewise.datastore.index import Index
-from likewise.decision.head import Head, LinearHead
+from likewise.decision.head import LinearHead
 from likewise.decision.splitting import Rows
-from likewise.decision.trained import TrainedHead
+from likewise.decision.trained import align
 from likewise.decision.tuning import Fold, Tuned, tune
 from likewise.decision.whitening import fit_whitening
 from likewise.encoders import Embeddings, View, course, exported, opened, read, trained, write
@@ -219,12 +219,14 @@ def parts_of(
     job: Job,
     tables: list[Embeddings],
     dev: Embeddings | None,
-    heads: Sequence[Head | None] = (),
+    heads: Sequence[LinearHead | None] = (),
     logits: Sequence[Embeddings | None] = (),
+    names: Mapping[str, str] | None = None,
 ) -> list[Fold]:
     """The split's parts with their embeddings; each part may have an encoder of its own, and a head trained with it.
 
-    `logits` are the network's own for the held-out rows of each part, where the head takes those.
+    `logits` are the network's own for the held-out rows of each part, where the head takes those. `names` are what the
+    heads' labels are called by now, where they were renamed.
     """
     none, out = [None] * len(tables), []
     for table, head, own, (kept, held) in zip(tables, heads or none, logits or none, job.split.parts, strict=True):
@@ -232,7 +234,12 @@ def parts_of(
             queries, truth = dev, job.split.dev[1]
         else:
             queries, truth = table[held], [job.labels[i] for i in held]
-        out.append(Fold(table[kept], [job.labels[i] for i in kept], queries, truth, head, own))
+        label_sets = [job.labels[i] for i in kept]
+        aligned = None
+        if head is not None:  # as it will answer: over the labels that examples bear, whatever others it knows
+            labels = sorted({label for its in label_sets for label in its})
+            aligned = align(head, labels, {label: label for label in head.labels} if names is None else names)
+        out.append(Fold(table[kept], label_sets, queries, truth, aligned, own))
     return out
 
 
@@ -272,11 +279,11 @@ def keep(
         "examples": len(job.texts),
         "kept": chosen.kind,
         "judged_on": job.split.judged_on,
+        "measure": job.measure,
         "scores": {one.kind: dict(one.tuned.scores) for one in found},
         "seconds": round(seconds, 1),
     }
     info = {**facts, "history": encoded.epochs, "stages": [asdict(stage) for stage in job.stages]}
-    head = None if encoded.head is None else TrainedHead(encoded.head, revision)
-    decision = Decision(fit_whitening(encoded.embeddings), chosen.tuned, head)
+    decision = Decision(fit_whitening(encoded.embeddings), replace(chosen.tuned, revision=revision), encoded.head)
     write_generation(layout, number, encoder=encoded.folder, decision=decision, info=info)
     return facts

@@ -28,6 +28,7 @@ from likewise.decision.tuning import scores
 from likewise.encoders import Embeddings
 from likewise.errors import LedgerReadOnly, SettingError, UsageError
 from likewise.job import Job, checked
+from likewise.planning import of_use
 from likewise.progress import Progress
 from likewise.recipes import recipe_named
 from likewise.settings import Settings, settings_of
@@ -62,7 +63,7 @@ def refit(
     with answering.lock:
         at = answering.current().revision
         old = answering.manifest
-    settings = _settings(old, answering.settings, given, ledger.storage)
+    settings = _settings(old, answering.settings, recipe, given, ledger.storage)
     deltas = [delta for delta in ledger.changes(0, at)[1] if delta.labels is not None]
     examples = ledger.examples(ids=[delta.example_id for delta in deltas], at=at)
     if not examples:
@@ -113,14 +114,21 @@ def prune(layout: Layout, ledger: Ledger, answering: Answering) -> list[int]:
     return gone
 
 
-def _settings(old: Manifest, answer: Settings, given: Mapping[str, object], storage: Storage) -> Settings:
-    """The fit's settings as the generation before had them, the answering side's as they are; then what is given."""
+def _settings(
+    old: Manifest, answer: Settings, recipe: str | None, given: Mapping[str, object], storage: Storage
+) -> Settings:
+    """The fit's settings as the generation before had them, the answering side's as they are; then what is given.
+
+    What another recipe has no use for is not handed on to it.
+    """
     if given.get("storage") not in (None, storage):
         raise SettingError(
             f"storage: found {given['storage']!r}, but this datastore keeps {storage}; "
             "it is chosen when a datastore is made, by fit"
         )
     kept = {item.name: old.settings.get(item.name) for item in settings_of("fit")}
+    if recipe not in (None, old.recipe):
+        kept = of_use(recipe_named(recipe), kept)
     present = {item.name: getattr(answer, item.name) for item in settings_of("answer")}
     return Settings.resolve(**{**kept, **present, **given})
 
@@ -145,15 +153,19 @@ def _job(
 def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:
     """What the present generation scores on the rows held out, with the others as its examples."""
     decision, parts = answering.decision, job.split.parts
-    folds = parts_of(job, [embeddings] * len(parts), None)
-    if decision.head:
-        with answering.lock:
-            head, encoder = answering.current().head, answering.encoder
+    tables = [embeddings] * len(parts)
+    with answering.lock:
+        state = answering.current()
+        tuned = state.tuned
+        names = state.names(decision.head.labels) if decision.head else {}
+        encoder = answering.encoder if decision.head else None
+    folds = parts_of(job, tables, None)
+    if decision.head and encoder:
         # What the ledger does not keep: a head that takes logits is asked about the held-out texts afresh.
         held = [[job.texts[i] for i in rows] for _, rows in parts] if encoder.labels else []
         logits = [encoder.encode_with_logits(texts)[1] for texts in held]
-        folds = parts_of(job, [embeddings] * len(parts), None, [head] * len(parts), logits)
-    return scores(folds, decision.whitening, decision.tuned, job.task, job.measure, nearest)
+        folds = parts_of(job, tables, None, [decision.head] * len(parts), logits, names)
+    return scores(folds, decision.whitening, tuned, job.task, job.measure, nearest)
 
 
 def _seen(job: Job, examples: Sequence[Example], old: Manifest, ledger: Ledger, at: int) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from likewise.datastore.index import Hits, Index
 from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
 from likewise.decision.blend import blend, shares
 from likewise.decision.head import LinearHead, make_head
+from likewise.decision.renaming import carried, present_names
 from likewise.decision.statistics import Statistics
 from likewise.decision.trained import AlignedHead, align
 from likewise.decision.tuning import Tuned
@@ -81,19 +82,17 @@ class State:
         """`embed` encodes texts that the ledger has no embedding of; without it that is an error.
 
         `keep_texts`: hold the examples' texts as well, for a ledger that may be out of reach when one is to be cited.
-        `labels_at` tells what labels examples had at a revision, which a trained head asks; empty where none were
-        renamed since.
+        `labels_at` tells what labels examples had at a revision; empty where none were renamed since.
         """
         self.task: Task = task
         self._keep_texts = keep_texts
         self._embed = embed
         self._labels_at = labels_at
-        self._then: Mapping[int, tuple[str, ...]] = {}  # by example: the labels that a trained head knows, once needed
+        self._then: Mapping[int, tuple[str, ...]] = {}  # by example: the labels at the fit, once needed
         self._made: dict[int, NDArray[np.float32]] = {}  # by text id: embeddings that a read-only ledger cannot keep
         self.fingerprint = fingerprint
         self.generation = generation
         self._decision = decision
-        self._tuned = decision.tuned
         self._key_map = decision.whitening.first(decision.tuned.dimensions)
         self._clear()
 
@@ -109,8 +108,13 @@ class State:
         self._sets: list[tuple[str, ...]] = []  # code -> label set
         self._codes: dict[tuple[str, ...], int] = {}
         self._of: dict[int, int] = {}  # example id -> code
+        self._forget_derived()
+
+    def _forget_derived(self) -> None:
+        """Make head, memberships and tuned values anew when they are next asked for."""
         self._head: LinearHead | AlignedHead | None = None
         self._membership: Matrix | None = None
+        self._named: Tuned | None = None
 
     def __len__(self) -> int:
         return len(self._held)
@@ -175,8 +179,7 @@ class State:
             self._of.update(zip(ids, codes, strict=True))
             self.texts.update((delta.example_id, texts[delta.text_id]) for delta in coming if texts)
         self.unsaved += len(deltas)
-        self._head = None
-        self._membership = None
+        self._forget_derived()
 
     def read_texts(self, ledger: Ledger) -> None:
         """Read the texts of the examples that came from a snapshot, which holds none."""
@@ -214,7 +217,7 @@ class State:
         `logits` are the network's own, where it has some: a head that was trained takes them in place of embeddings.
         """
         head = self.head
-        tuned = self._tuned
+        tuned = self.tuned
         hits = self._index.search(self._key_map.keys(embeddings), tuned.k)
         weights = vote_weights(hits.distances, tuned.temperature)
         p_vote = vote(weights, hits.codes, self._memberships(head.labels))
@@ -231,12 +234,28 @@ class State:
         if self._head is None:
             trained = self._decision.head
             if trained is None:
-                self._head = make_head(self._statistics, self._decision.whitening, self._tuned.head, self.task)
+                self._head = make_head(self._statistics, self._decision.whitening, self.tuned.head, self.task)
             else:
-                if not self._then:
-                    self._then = self._labels_at(trained.revision) if self._labels_at else {}
-                self._head = align(trained, self.labels, self._then, self.label_sets() if self._then else {})
+                self._head = align(trained, self.labels, self.names(trained.labels))
         return self._head
+
+    @property
+    def tuned(self) -> Tuned:
+        """The tuned values; those of a label go with it when it is renamed."""
+        if self._named is None:
+            its = self._decision.tuned
+            if self.task == "multi":
+                names = self.names({*its.thresholds, *its.head.maps})
+                head = replace(its.head, maps=carried(its.head.maps, names))
+                its = replace(its, head=head, thresholds=carried(its.thresholds, names))
+            self._named = its
+        return self._named
+
+    def names(self, labels: Iterable[str]) -> dict[str, str]:
+        """What labels of the fit are called by now (`renaming`)."""
+        if not self._then and self._labels_at:
+            self._then = self._labels_at(self._decision.tuned.revision)
+        return present_names(labels, self._then, self.label_sets() if self._then else {})
 
     def _memberships(self, labels: list[str]) -> Matrix:
         if self._membership is None:
@@ -302,5 +321,6 @@ class State:
         self._index, self._statistics, self._held, self._of = index, statistics, held, of
         self._sets, self._codes = sets, {labels: code for code, labels in enumerate(sets)}
         self.revision = self.seen = revision
-        self.unsaved, self._head, self._membership = 0, None, None
+        self.unsaved = 0
+        self._forget_derived()
         return True

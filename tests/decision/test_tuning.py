@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from likewise.decision.blend import blend, shares
 from likewise.decision.grid import Grid
 from likewise.decision.head import HeadSettings, LinearHead, make_head, sigmoid, softmax
 from likewise.decision.statistics import Statistics
+from likewise.decision.trained import align
 from likewise.decision.tuning import Fold, Tuned, copy_temperature, probe, scores, tune, usual_shrinkage
-from likewise.decision.vote import vote_weights
+from likewise.decision.vote import vote, vote_weights
 from likewise.decision.whitening import fit_whitening, no_whitening
 from likewise.settings import Measure
 from likewise.types import Task
@@ -298,6 +300,28 @@ def test_a_head_that_was_trained_speaks_in_the_place_of_the_closed_form() -> Non
     assert tuned.lambda_ == 0.0
     assert tuned.scores["blend"] == tuned.scores["head"]
     assert tuned.scores["head"] == np.mean(said.probabilities(fold.held_embeddings).argmax(axis=1) == truth)
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+def test_labels_that_a_trained_head_does_not_know_are_left_to_the_neighbours(task: Task) -> None:
+    world = World(task, noise=1.0)
+    fold = world.fold(90, 60)
+    known = LinearHead(world.names[:3], np.eye(8)[:, :3], np.zeros(3), task)
+    head = align(known, world.names, {label: label for label in known.labels})
+    tuned = tune([replace(fold, head=head)], task, "accuracy", nearest)
+    p_head = head.probabilities(fold.held_embeddings)
+    to_key = fit_whitening(fold.embeddings).first(tuned.dimensions)
+    distances, rows = nearest(to_key.keys(fold.embeddings), to_key.keys(fold.held_embeddings), tuned.k)
+    votes = vote(
+        vote_weights(distances, tuned.temperature), rows.astype(np.int32), indicator(fold.label_sets, world.names)
+    )
+    blended = blend(votes, p_head, shares(votes, p_head, tuned.lambda_, task, head.known))
+    truth = indicator(fold.held_label_sets, world.names)
+    decided = blended >= tuned.threshold if task == "multi" else blended == blended.max(axis=1, keepdims=True)
+    assert tuned.scores["blend"] == pytest.approx(score("accuracy", truth, decided))
+    assert scores([replace(fold, head=head)], None, tuned, task, "accuracy", nearest) == pytest.approx(
+        dict(tuned.scores)
+    )
 
 
 def test_a_head_of_the_networks_own_logits_is_asked_about_those() -> None:

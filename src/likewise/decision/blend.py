@@ -29,14 +29,16 @@ def shares(
     """The neighbours' share of each probability, (texts, labels): lambda, but where a label is unknown to a voice.
 
     It is decided by the other. With one label a text, wherever a voice's best label is unknown to the other voice, the
-    text is left to the voice that knows it; with several labels a text, each such label is.
+    text is left to the voice that knows it; with several labels a text, each such label is. What a voice knows has
+    shape (labels,), or (texts, labels) where that is not the same for all texts.
     """
     share = np.full_like(head, lambda_)
     for known, left_to, knowing in ((known_to_head, 1.0, neighbours), (known_to_neighbours, 0.0, head)):
         if known is None or known.all():
             continue
+        table = np.broadcast_to(known, head.shape)
         if task == "multi":
-            share[:, ~known] = left_to
+            share[~table] = left_to
         else:
-            share[~known[knowing.argmax(axis=1)]] = left_to
+            share[~np.take_along_axis(table, knowing.argmax(axis=1)[:, None], axis=1)[:, 0]] = left_to
     return share

@@ -22,8 +22,8 @@ logistic regression would have to see every example again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -80,6 +80,11 @@ class LinearHead:
         """Shape (rows, labels): softmax with one label a text, sigmoid with several."""
         logits = embeddings @ self.weights + self.bias
         return softmax(logits) if self.task == "single" else sigmoid(logits)
+
+    def only(self, labels: Collection[str]) -> LinearHead:
+        """The same for none but these labels."""
+        kept = [i for i, label in enumerate(self.labels) if label in labels]
+        return replace(self, labels=[self.labels[i] for i in kept], weights=self.weights[:, kept], bias=self.bias[kept])
 
 
 def softmax(logits: Matrix) -> Matrix:

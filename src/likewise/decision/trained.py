@@ -10,37 +10,13 @@ these as they are, the identity at first, fewer columns once labels are gone.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from likewise.decision.head import LinearHead
-
-Labels = tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedHead:
-    """The head, and the revision of the ledger whose labels it bears."""
-
-    linear: LinearHead
-    revision: int
-
-    def only(self, classes: Collection[str]) -> TrainedHead:
-        """The same without any class but these."""
-        kept = [i for i, label in enumerate(self.linear.labels) if label in classes]
-        return replace(
-            self,
-            linear=replace(
-                self.linear,
-                labels=[self.linear.labels[i] for i in kept],
-                weights=self.linear.weights[:, kept],
-                bias=self.linear.bias[kept],
-            ),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,30 +44,9 @@ class AlignedHead:
         return table
 
 
-def align(
-    trained: TrainedHead, labels: list[str], then: Mapping[int, Labels], now: Mapping[int, Labels]
-) -> AlignedHead:
-    """The head over `labels`. `then` are the labels of examples by id as the head knows them, `now` as they stand.
-
-    A class keeps its label while an example of it does; else it goes by the label that most of its examples have got
-    instead, if more than half have; and where no example of it is left, by its own if there is still one of that name.
-    """
-    witnesses: dict[str, list[tuple[Labels, Labels]]] = {label: [] for label in trained.linear.labels}
-    for number, had in then.items():
-        if number in now:
-            for label in had:
-                if label in witnesses:
-                    witnesses[label].append((had, now[number]))
+def align(head: LinearHead, labels: list[str], names: Mapping[str, str]) -> AlignedHead:
+    """A trained head over `labels`; `names` are those that its classes have now, which may be none (`renaming`)."""
     column = {label: i for i, label in enumerate(labels)}
-    columns = {label: column.get(_name(label, seen) or "") for label, seen in witnesses.items()}
-    known = trained.only([label for label, place in columns.items() if place is not None]).linear
+    columns = {label: column[name] for label, name in names.items() if name in column}
+    known = head.only(columns)
     return AlignedHead(labels, known, np.array([columns[label] for label in known.labels], dtype=np.intp))
-
-
-def _name(label: str, witnesses: Sequence[tuple[Labels, Labels]]) -> str | None:
-    """What a class is called by now; None where its examples have gone different ways."""
-    if not witnesses or any(label in now for _, now in witnesses):
-        return label
-    gained = Counter(name for had, now in witnesses for name in now if name not in had)
-    name, count = max(gained.items(), key=lambda item: (item[1], item[0]), default=(None, 0))
-    return name if 2 * count > len(witnesses) else None

@@ -23,12 +23,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from likewise.decision.blend import blend
+from likewise.decision.blend import blend, shares
 from likewise.decision.grid import OURS, Grid
 from likewise.decision.head import Head, HeadSettings, LinearHead, log_odds, make_head, sigmoid, softmax
 from likewise.decision.measures import OBJECTIVES, Decisions, count_columns
 from likewise.decision.statistics import Statistics
 from likewise.decision.thresholds import Sweep, fit_maps, label_thresholds
+from likewise.decision.trained import AlignedHead
 from likewise.decision.vote import vote, vote_weights
 from likewise.decision.whitening import Whitening, fit_whitening, no_whitening
 from likewise.settings import Measure
@@ -86,7 +87,8 @@ class Tuned:
     """What the search chose. `dimensions` None: no whitening; `temperature` may be infinite: a majority vote.
 
     `thresholds` (several labels a text): label to threshold, `threshold` for the others. `scores`: the measure of
-    head, neighbours and blend on the held-out rows they were chosen on, so somewhat optimistic.
+    head, neighbours and blend on the held-out rows they were chosen on, so somewhat optimistic. `revision` is the
+    ledger's at which labels were called as they are here.
     """
 
     dimensions: int | None
@@ -98,6 +100,7 @@ class Tuned:
     threshold: float = 0.5
     measure: Measure = "macro_f1"
     scores: Mapping[str, float] = field(default_factory=dict)
+    revision: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +133,12 @@ class _Vote:
 
 
 class _Head(NamedTuple):
+    """A head's hyper-parameters, what it says of the held-out rows, (rows, labels), and of which labels it knows, where
+    that is not all."""
+
     settings: HeadSettings
     probabilities: Matrix
+    known: Decisions | None = None
 
 
 def usual_shrinkage(examples: int, dimension: int) -> float:
@@ -171,8 +178,10 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search, gr
     else:
         voting = problem.choose(votes, _Vote.probabilities, lambda vote: unusual_keys(vote.dimensions))
         voted = voting.probabilities()
-        lambda_ = problem.choose(grid.lambdas, lambda share: blend(voted, head.probabilities, share), unusual_lambda)
-    probabilities = blend(voted, head.probabilities, lambda_)
+        # Of one example a label nobody can tell how far others lie: the head is certain of everything, and not heard.
+        lambdas = grid.lambdas if problem.truth.any() else (max(grid.lambdas),)
+        lambda_ = problem.choose(lambdas, lambda share: problem.mixed(voted, head, share), unusual_lambda)
+    probabilities = problem.mixed(voted, head, lambda_)
     tuned = Tuned(voting.dimensions, voting.k, voting.temperature, lambda_, head.settings, measure=measure)
     if task == "multi":
         threshold, each = label_thresholds(problem.truth, probabilities, measure)
@@ -199,10 +208,10 @@ def scores(
         k = min(tuned.k, len(fold.embeddings))
         distances, rows = search(to_key.keys(fold.embeddings), to_key.keys(fold.held_embeddings), k)
         found.append(_Nearest(distances, codes[rows], membership))
-    p_head = problem.held(heads, missing=0.0)
-    p_vote = _Vote(tuned.dimensions, tuned.k, tuned.temperature, found).probabilities()
-    p_blend = blend(p_vote, p_head, tuned.lambda_)
-    return {name: problem.score(p) for name, p in (("head", p_head), ("neighbours", p_vote), ("blend", p_blend))}
+    said = _Head(tuned.head, problem.held(heads, missing=0.0), problem.known_to_heads())
+    voted = _Vote(tuned.dimensions, tuned.k, tuned.temperature, found).probabilities()
+    voices = {"head": said.probabilities, "neighbours": voted, "blend": problem.mixed(voted, said, tuned.lambda_)}
+    return {name: problem.score(p) for name, p in voices.items()}
 
 
 def probe(embeddings: Embeddings, label_sets: LabelSets, task: Task) -> LinearHead:
@@ -251,6 +260,17 @@ class _Problem:
             tables.append(table)
         return np.concatenate(tables)
 
+    def known_to_heads(self) -> Decisions | None:
+        """Of which labels the folds' trained heads know, (held-out rows, labels); None where no head tells."""
+        heads = [fold.head for fold in self.folds if isinstance(fold.head, AlignedHead)]
+        tables = [(head.labels, head.known[None].astype(np.float64)) for head in heads]
+        return self.held(tables, missing=0.0) > 0 if tables else None
+
+    def mixed(self, voted: Matrix, head: _Head, lambda_: float) -> Matrix:
+        """The blend, as it will answer: where the head does not know a label the neighbours decide."""
+        share = shares(voted, head.probabilities, lambda_, self.task, head.known)
+        return blend(voted, head.probabilities, share)
+
     def score(self, probabilities: Matrix) -> float:
         """The measure of what is decided: the best label, or those over the best common threshold."""
         objective = OBJECTIVES[self.measure]
@@ -284,7 +304,7 @@ class _Problem:
         for voting in votes:
             voted = voting.probabilities()
             for share in lambdas:
-                mixed = blend(voted, head.probabilities, share)
+                mixed = self.mixed(voted, head, share)
                 found = (self.score(mixed), self.likelihood(mixed))
                 if best is None or found > best:
                     best, chosen = found, (voting, share)
@@ -298,7 +318,7 @@ def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
     """
     tables = [(fold.head.labels, fold.said(fold.head)) for fold in problem.folds if fold.head is not None]
     if tables:
-        yield _Head(HeadSettings(), problem.held(tables, missing=0.0))
+        yield _Head(HeadSettings(), problem.held(tables, missing=0.0), problem.known_to_heads())
         return
     statistics = [Statistics.of(fold.embeddings, fold.label_sets) for fold in problem.folds]
     widest = min(whitening.dimension for whitening in whitenings)
