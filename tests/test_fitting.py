@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from likewise import candidates, encoders
 from likewise.bundle import Layout
@@ -191,13 +193,33 @@ def test_texts_that_are_too_long(frozen: Fit) -> None:
     assert progress.warned == ["2 texts are longer than 64 tokens; their end is not seen"]
 
 
+def test_an_encoder_that_has_changed_where_it_lies_is_read_again(
+    frozen: Fit, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(tiny_encoder, tmp_path / "encoder"))
+    (file,) = place.rglob("model.safetensors")
+    weights = load_file(file)
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    with frozen(TEXTS, LABELS, encoder=str(place)) as before:
+        save_file({**weights, name: weights[name][::-1].copy()}, file, metadata={"format": "pt"})
+        with frozen(TEXTS, LABELS, encoder=str(place)) as after:
+            assert before.info.fit["fingerprint"] != after.info.fit["fingerprint"]
+
+
+def test_of_one_example_a_label_nobody_can_tell_how_sure_the_head_may_be(frozen: Fit) -> None:
+    with frozen(["my parcel is late", "a refund please"], ["delivery", "invoice"]) as model:
+        assert model.classify("a dog").lambda_ == 1.0
+        assert max(score for _, score in model.classify("a dog").scores) < 0.999
+        assert model.classify("my parcel is late").label == "delivery"
+
+
 def test_dev_labels_that_no_example_has(frozen: Fit) -> None:
     progress = Record()
     dev = ([*DEV[0], "my mother is sick"], [*DEV[1], "health"])
     with frozen(TEXTS, LABELS, dev=dev, progress=progress) as model:
         assert "health" not in model.labels
         assert model.info.fit["scores"]["frozen"]["blend"] < 1
-    assert progress.warned == ["dev rows bear labels that no example has: health; they count as missed"]
+    assert progress.warned == ["dev rows bear labels that no example has: health; such rows count as missed"]
 
 
 # What the scores rest on, and what joins the datastore

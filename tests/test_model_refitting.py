@@ -191,6 +191,14 @@ def test_training_at_a_refit_uses_the_settings_given(model: Model) -> None:
     assert fingerprints(Layout(model.path or Path())).keys() == {1, 2}
 
 
+def test_another_recipe_gets_no_settings_that_it_has_no_use_for(model: Model) -> None:
+    model.refit(recipe="likewise", objective="pairs", **BRISK)  # type: ignore[arg-type]
+    assert model.info.settings["measure"] is None and model.info.fit["measure"] == "macro_f1"
+    assert model.refit(recipe="frozen").kept == "frozen"
+    with pytest.raises(SettingError, match="objective"):
+        model.refit(recipe="frozen", objective="pairs")
+
+
 KILLED = """
 import os, signal, sys
 from likewise import refitting

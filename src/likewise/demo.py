@@ -113,7 +113,7 @@ def _fit(
     )
     facts = model.info.fit
     console.print()
-    console.print(fit_table({**facts, "measure": model.info.settings["measure"]}))
+    console.print(fit_table({**facts, "measure": model.info.fit["measure"]}))
     _say(
         console,
         f"The {facts['kept']} encoder is kept: it does best on examples held out from training. The head and the vote "

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
@@ -88,8 +88,8 @@ class Job:
 
     @property
     def measure(self) -> Measure:
-        """What tuning optimises; `checked` has put the recipe's into the settings where the user named none."""
-        return cast(Measure, self.settings.measure)
+        """What tuning optimises: the recipe's own where the user named none."""
+        return self.settings.measure or self.recipe.measure
 
     @property
     def pooling(self) -> Pooling:
@@ -128,7 +128,6 @@ def checked(
     planned(plan, False, settings, from_scratch(encoder))  # before any work: what the recipe cannot do
     check_source(plan, source is not None)
     check_precision(settings.precision, settings.runtime)
-    settings = replace(settings, measure=settings.measure or plan.measure)
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)
     decided = decide_task(label_sets, task)
     given = check_refs(refs, len(good))
@@ -147,7 +146,8 @@ def checked(
         decide_task(held[1], decided)
         unknown = sorted({label for row in held[1] for label in row} - set(counts))
         if unknown:
-            progress.warn(f"dev rows bear labels that no example has: {', '.join(unknown[:5])}; they count as missed")
+            fate = "such rows count as missed" if decided == "single" else "scores leave those labels out"
+            progress.warn(f"dev rows bear labels that no example has: {', '.join(unknown[:5])}; {fate}")
     return Job(
         good, label_sets, given, decided, plan, encoder, Path(encoder) if from_scratch(encoder) else resolve(encoder),
         _split(good, label_sets, len(counts), held, settings), settings, progress, work,

@@ -66,6 +66,20 @@ def planned(recipe: Recipe, few: bool, settings: Settings, scratch: bool = False
     return _aligned(recipe, _contrasted(recipe, stages, settings), settings)
 
 
+def of_use(plan: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of some settings, those that the recipe has a use for: not those of contrast, or of the objective of alignment,
+    where it does neither."""
+    contrasted = {name for fields in CONTRAST.values() for name in fields}
+    stages = (*plan.stages, *plan.few)
+
+    def useful(name: str) -> bool:
+        if name == "objective":
+            return any(stage.alignment for stage in stages)
+        return name not in contrasted or any(_contrasts(stage, name) for stage in stages)
+
+    return {name: value for name, value in values.items() if useful(name)}
+
+
 def check_source(recipe: Recipe, given: bool) -> None:
     """SettingError where a second data set is missing, or is none of the recipe's business."""
     if recipe.needs_source and not given:

@@ -300,7 +300,7 @@ def _summary(fitted: Model, path: str, examples: Dataset) -> dict[str, Any]:
         "examples": len(examples),
         "rejected": examples.rejected,
         "labels": dict(sorted(Counter(label for row in examples.labels for label in row).items())),
-        "measure": info.settings["measure"],
+        "measure": info.fit["measure"],
         "judged_on": info.fit["judged_on"],
         "scores": info.fit["scores"],
         "kept": info.fit["kept"],
