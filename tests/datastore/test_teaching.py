@@ -12,6 +12,7 @@ import pytest
 
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.errors import DataError, ExampleError, LabelError
+from likewise.types import OnConflict
 
 
 @pytest.fixture
@@ -254,9 +255,21 @@ def test_thousands_in_one_change(ledger: Ledger) -> None:
     assert ledger.example_count() == 1000
 
 
-def test_a_repeat_with_a_reference_gives_it_to_an_example_that_has_none(ledger: Ledger) -> None:
-    ledger.teach([entry("hello", "a")], "fp")
-    change = ledger.teach([entry("hello", "a", ref="r")], "fp")
+@pytest.mark.parametrize(("on_conflict", "before"), [(None, "a"), ("replace", "a"), ("replace", "b")])
+def test_a_correction_by_reference_finds_the_example_that_took_it_on(
+    ledger: Ledger, on_conflict: OnConflict | None, before: str
+) -> None:
+    ledger.teach([entry("hello", before)], "fp")
+    change = ledger.teach([entry("hello", "a", ref="r")], "fp", on_conflict=on_conflict)
     assert (change.ids, change.updated) == ((1,), 1)
-    change = ledger.teach([entry("hello", "b", ref="r")], "fp")  # a correction by reference finds the same example
+    assert held(ledger) == {1: ("hello", ("a",), "r")}
+    change = ledger.teach([entry("hello again", "b", ref="r")], "fp", on_conflict=on_conflict)
     assert (change.ids, change.added, change.updated) == ((1,), 0, 1)
+    assert held(ledger) == {1: ("hello again", ("b",), "r")}
+
+
+def test_replace_gives_the_reference_to_the_first_example_that_has_none(ledger: Ledger) -> None:
+    ledger.teach([entry("hello", "a", ref="q"), entry("hello", "b"), entry("hello", "c")], "fp")
+    change = ledger.teach([entry("hello", "d", ref="r")], "fp", on_conflict="replace")
+    assert (change.ids, change.updated) == ((2,), 1)
+    assert held(ledger) == {1: ("hello", ("d",), "q"), 2: ("hello", ("d",), "r")}
