@@ -21,6 +21,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
+QUOTES = '"' * 600  # longer when escaped than what the database itself compares
+
+
 def entry(text: str, *labels: str, ref: str | None = None) -> NewExample:
     return NewExample(text, labels, ref, np.full(3, len(text), dtype=np.float32))
 
@@ -213,7 +216,13 @@ def test_a_bad_entry_in_the_middle_writes_nothing(ledger: Ledger, bad: NewExampl
 
 def test_examples_are_found_by_every_condition(ledger: Ledger) -> None:
     ledger.teach(
-        [entry("Größe falsch", "a b", ref="r1"), entry("50% off_", 'q"'), entry("grösser", "a"), entry("z")], "fp"
+        [
+            entry("Größe falsch", "a b", ref="r1"),
+            entry("50% off_", 'q"', QUOTES),
+            entry("grösser", "a"),
+            entry("z", QUOTES + "x"),
+        ],
+        "fp",
     )
     ledger.forget([4])
 
@@ -222,6 +231,7 @@ def test_examples_are_found_by_every_condition(ledger: Ledger) -> None:
 
     assert ids() == [1, 2, 3]
     assert ids(label="a") == [3] and ids(label='q"') == [2] and ids(label="A") == [] and ids(label="q") == []
+    assert ids(label=QUOTES) == [2] and ids(label="x" * 60_000) == []
     assert ids(ref="r1") == [1] and ids(ref="R1") == []
     assert ids(contains="GRÖSSE") == [1, 3] and ids(contains="%") == [2] and ids(contains="Falsch") == [1]
     assert ids(ids=[3, 1, 3, 4, 99, -1, 2**80]) == [1, 3]

@@ -26,6 +26,7 @@ STORED: Mapping[Storage, np.dtype[np.float32] | np.dtype[np.float16]] = {
 
 _CHUNK = 500  # values in one IN list
 _GREATEST = 2**63 - 1  # id or revision
+_PATTERN = 1000  # characters of a label that the database looks for
 
 _later = versions.alias("later")
 _at: BindParameter[int] = bindparam("at", value=_GREATEST)
@@ -306,8 +307,9 @@ def find_examples(
     if ref is not None:
         statement = statement.where(versions.c.ref == ref)
     if label is not None:
-        # The exact test follows below; this one leaves out most of the rest.
-        statement = statement.where(versions.c.labels.contains(json.dumps(label, ensure_ascii=False), autoescape=True))
+        # The exact test follows below; this one leaves out most of the rest. SQLite refuses a much longer pattern.
+        beginning = json.dumps(label, ensure_ascii=False)[:_PATTERN]
+        statement = statement.where(versions.c.labels.contains(beginning, autoescape=True))
     statements: Iterable[Select[Any]] = (
         [statement] if ids is None else (statement.where(number.in_(chunk)) for chunk in chunks(possible(ids)))
     )
