@@ -304,3 +304,12 @@ class State:
         self.revision = self.seen = revision
         self.unsaved, self._head, self._membership = 0, None, None
         return True
+
+
+def generation_of(path: Path) -> int | None:
+    """The generation whose snapshot this is; None where it cannot be read."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return int(json.loads(file.metadata()["state"])["generation"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
