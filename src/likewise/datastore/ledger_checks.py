@@ -10,7 +10,8 @@ from typing import cast, get_args
 
 from sqlalchemy import Connection, exists, func, inspect, select
 
-from likewise.datastore.ledger_reading import LIVE, STORED, erasing, label_reader, labels_as_stored, moved
+from likewise.datastore.ledger_embeddings import STORED
+from likewise.datastore.ledger_reading import LIVE, erasing, label_reader, labels_as_stored, moved
 from likewise.datastore.schema import SCHEMA_VERSION, STORAGE, embeddings, examples, meta, revisions, texts, versions
 from likewise.datastore.store import Store
 from likewise.errors import ModelDamaged, ModelForeign, ModelNewer
