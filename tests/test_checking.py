@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from likewise.decision.whitening import fit_whitening
 from likewise.encoding.runtime import Encoder
 from likewise.errors import ModelForeign, ModelNewer, ModelNotFound
 from likewise.model import Model
+from likewise.state import State
+from postgres import Server
 
 ROWS = [("my parcel is late", "delivery"), ("where is the parcel", "delivery"), ("a letter was sent", "delivery"),
         ("pay the bill", "invoice"), ("a wrong invoice", "invoice"), ("money for the bank", "invoice")]  # fmt: skip
@@ -95,6 +98,32 @@ def test_a_snapshot_that_is_behind_missing_or_up_to_date_is_sound(layout: Layout
     assert check(layout.root) == []
     shutil.rmtree(layout.snapshot.parent)
     assert check(layout.root) == []
+
+
+def test_a_snapshot_of_an_earlier_generation_is_sound(layout: Layout) -> None:
+    with safe_open(layout.snapshot, framework="np") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(file.metadata()["state"])
+    save_file(arrays, layout.snapshot, metadata={"state": json.dumps(header | {"generation": 0, "fingerprint": "0"})})
+    assert check(layout.root) == []
+
+
+@pytest.mark.parametrize("change", ["relabel", "erase"])
+def test_a_model_that_is_changed_meanwhile_is_sound(
+    layout: Layout, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = State.follow
+    with Ledger.open(layout.datastore) as other:
+        changes = [lambda: other.relabel([1], [("invoice",)])] if change == "relabel" else [lambda: other.erase([1])]
+
+        def changed_meanwhile(state: State, *given: Any) -> None:
+            follow(state, *given)
+            if changes:
+                changes.pop()()
+
+        monkeypatch.setattr(State, "follow", changed_meanwhile)
+        assert check(layout.root) == []
+        assert other.revision() == 2
 
 
 def test_checking_changes_nothing(layout: Layout) -> None:
@@ -183,6 +212,15 @@ def test_an_embedding_of_another_generation_is_named(layout: Layout) -> None:
     assert any("example 3 (text 3) has no embedding of generation" in sentence for sentence in found)
 
 
+def test_a_ledger_that_was_moved_away_is_named(layout: Layout, server: Server) -> None:
+    before, place = layout.manifest.read_bytes(), server.place()
+    with Model.open(layout.root) as model:
+        model.move(place)
+    assert check(layout.root) == []
+    layout.manifest.write_bytes(before)
+    assert check(layout.root) == [f'the examples were moved to {place}: make it the "datastore" in likewise.json']
+
+
 def test_a_ledger_of_another_task_is_named(layout: Layout) -> None:
     altered(layout, "UPDATE meta SET value = 'multi' WHERE key = 'task'")
     assert f"{layout.datastore}: its task is multi, the manifest says single" in check(layout.root)
@@ -231,7 +269,7 @@ def test_a_snapshot_that_says_something_else_is_named(layout: Layout, part: str)
 def test_an_unreadable_snapshot_is_named_and_the_model_opens(layout: Layout) -> None:
     layout.snapshot.write_bytes(layout.snapshot.read_bytes()[:100])
     (sentence,) = check(layout.root)
-    assert sentence == f"{layout.snapshot}: unreadable or of another generation; delete it, it will be made again"
+    assert sentence == f"{layout.snapshot}: unreadable; delete it, it will be made again"
     with Model.open(layout.root) as model:
         assert model.classify("my parcel").revision == 1
 

@@ -536,6 +536,24 @@ def test_awkward_values_are_written(tmp_path: Path, suffix: str) -> None:
     assert raw["big"] == (2**70 if suffix == "jsonl" else str(2**70))
 
 
+@pytest.mark.parametrize(
+    ("column", "read", "kind"),
+    [
+        ([2**53, 0.5], [2.0**53, 0.5], "double"),
+        ([2**53 + 1, 0.5], [str(2**53 + 1), "0.5"], "string"),
+        ([-(2**60) - 1, 0.5, None], [str(-(2**60) - 1), "0.5", None], "string"),
+        ([2**60 + 1, 1], [2**60 + 1, 1], "int64"),
+        ([-(2**63), 2**63 - 1], [-(2**63), 2**63 - 1], "int64"),
+        ([2**63, 1], [str(2**63), "1"], "string"),
+        ([2**60, True], [str(2**60), "true"], "string"),
+    ],
+)
+def test_no_number_is_rounded_in_a_column(tmp_path: Path, column: list[Any], read: list[Any], kind: str) -> None:
+    write_rows(tmp_path / "out.parquet", [{"n": value} for value in column])
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert (found.column("n").to_pylist(), str(found.schema.field("n").type)) == (read, kind)
+
+
 def formats_of(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a file as an independent reader sees them."""
     if path.suffix == ".parquet":
@@ -630,6 +648,10 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_rows(tmp_path / "folder.csv", [])
     with pytest.raises(DataError, match=r"found \['a\|b'\] in column 'labels'.*choose another separator"):
         write_rows(tmp_path / "a.csv", [{"labels": ["a|b"]}])
+    for suffix in ("csv", "jsonl", "parquet"):
+        with pytest.raises(DataError, match=r"found a column 1, expected a name \(a string\)"):
+            write_rows(tmp_path / f"a.{suffix}", [{"a": 2}, {1: 2}])  # type: ignore[dict-item]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
     assert write_rows(tmp_path / "a.csv", [{"labels": ["a|b", "c"]}], separator=";") == 1
     assert rows_of(tmp_path / "a.csv", Columns(text="labels"), need_labels=False)[0].fields == {"labels": "a|b;c"}
 

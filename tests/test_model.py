@@ -147,7 +147,7 @@ def test_how_many_are_cited_changes_nothing_else(blended: Model, monkeypatch: py
     monkeypatch.setenv("LIKEWISE_NEIGHBOURS", "1")
     with Model.open(path) as model:
         assert len(model.classify(QUERIES[0]).neighbours) == 1
-    with pytest.raises(UsageError, match="neighbours: found -1, expected 0 or more"):
+    with pytest.raises(UsageError, match=r"neighbours: found -1 \(int\), expected a whole number from 0"):
         blended.classify(QUERIES[0], neighbours=-1)
 
 

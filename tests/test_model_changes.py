@@ -24,9 +24,9 @@ from likewise.errors import (
     LabelError,
     LabelTaken,
     LabelUnknown,
-    LikewiseError,
     ModelError,
     RevisionError,
+    UsageError,
 )
 from likewise.fitting import fit
 from likewise.model import Model
@@ -260,6 +260,27 @@ REFUSED: dict[str, Callable[[Model], object]] = {
     "a ref that is a number": lambda m: m.teach(["a"], ["delivery"], refs=[3]),  # type: ignore[list-item]
     "a ref with a lone surrogate": lambda m: m.teach("a", "delivery", refs="\ud800"),
     "a note with a lone surrogate": lambda m: m.teach("a", "delivery", note="\ud800"),
+    "a note that is a list": lambda m: m.forget(1, note=["x"]),  # type: ignore[arg-type]
+    "an author who is a path": lambda m: m.rename_label("delivery", "post", by=Path("ann")),  # type: ignore[arg-type]
+    "a source that is a path": lambda m: m.teach("a", "delivery", source=Path("a.csv")),  # type: ignore[arg-type]
+    "a set of texts": lambda m: m.teach({"a", "b"}, ["delivery", "invoice"]),  # type: ignore[arg-type]
+    "a set of labels for a list": lambda m: m.teach(["a", "b"], {"delivery", "invoice"}),
+    "a set of refs": lambda m: m.teach(["a", "b"], ["delivery", "invoice"], refs={"q", "r"}),  # type: ignore[arg-type]
+    "a set of ids with their labels": lambda m: m.relabel({1, 21}, ["invoice", "delivery"]),  # type: ignore[arg-type]
+    "a revision seen in quotes": lambda m: m.forget(1, seen="5"),  # type: ignore[arg-type]
+    "a revision seen that is none": lambda m: m.relabel(1, "invoice", seen=-1),
+    "neighbours in quotes": lambda m: m.classify(FIRST, "3"),  # type: ignore[call-overload]
+    "half a neighbour": lambda m: m.classify(FIRST, 2.5),  # type: ignore[call-overload]
+    "a search for ids in quotes": lambda m: m.examples(ids=["a"]),  # type: ignore[list-item]
+    "a search for two refs": lambda m: m.examples(ref=["q", "r"]),  # type: ignore[arg-type]
+    "a search for half a surrogate pair": lambda m: m.examples(ref="\ud800"),
+    "a search for a label that is a number": lambda m: m.examples(label=3),  # type: ignore[arg-type]
+    "a search for a number in texts": lambda m: m.examples(contains=[3]),  # type: ignore[list-item]
+    "a page that is too small": lambda m: m.examples(limit=-1),
+    "a page after what cannot be": lambda m: m.examples(after_id=2**63),
+    "a history that is too short": lambda m: m.history(limit=-1),
+    "a history before what cannot be": lambda m: m.history(before=2**70),
+    "the history of two": lambda m: m.history_of([1, 2]),  # type: ignore[arg-type]
     "an unknown way with conflicts": lambda m: m.teach("a", "delivery", on_conflict="ask"),  # type: ignore[arg-type]
     "an unknown id": lambda m: m.forget([1, 99]),
     "an id in quotes": lambda m: m.forget("12"),  # type: ignore[arg-type]
@@ -278,7 +299,7 @@ REFUSED: dict[str, Callable[[Model], object]] = {
 def test_what_cannot_be_done_writes_nothing(fitted: Path, what: str) -> None:
     with Model.open(fitted) as model:
         before = model.examples()
-        with pytest.raises(LikewiseError) as caught:
+        with pytest.raises(UsageError) as caught:
             REFUSED[what](model)
         assert "\n" not in str(caught.value)
         assert model.revision == 1

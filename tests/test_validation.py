@@ -2,15 +2,30 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from likewise.errors import DataError, LabelError, SettingError
+from likewise.errors import DataError, ExampleError, LabelError, SettingError, UsageError
 from likewise.progress import LikewiseWarning, Progress
-from likewise.validation import LONGEST_LABEL, check_labels, check_text, decide_task, normalised
+from likewise.validation import (
+    GREATEST,
+    LONGEST_LABEL,
+    check_ids,
+    check_label_sets,
+    check_labels,
+    check_number,
+    check_parts,
+    check_refs,
+    check_string,
+    check_text,
+    check_texts,
+    decide_task,
+    normalised,
+)
 
 LIMIT = 100
 
@@ -82,6 +97,71 @@ def test_what_are_no_labels(labels: object, task: None, found: str) -> None:
     assert message.startswith("labels[3]: ") and found in message
     assert "\n" not in message
     message.encode("utf-8")
+
+
+def test_a_set_is_one_text_s_labels_and_never_a_list() -> None:
+    assert check_label_sets([{"b", "a"}, frozenset("a")], 2, "multi") == [("a", "b"), ("a",)]
+    for unordered in ({"a", "b"}, frozenset("ab")):
+        with pytest.raises(LabelError, match=r"^labels: found a (frozen)?set, expected a list with one entry"):
+            check_label_sets(unordered, 2, None)
+        with pytest.raises(DataError, match=r"^refs: found .*set\), expected a list with one for each"):
+            check_refs(unordered, 2)
+        with pytest.raises(DataError, match=r"^texts: found a (frozen)?set, expected .* a list of strings"):
+            check_texts(unordered, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("ids", "checked"),
+    [(3, [3]), ([3, 1], [3, 1]), ({3}, [3]), (range(2), [0, 1]), (np.array([2, 2]), [2, 2]), (np.int64(5), [5])],
+)
+def test_ids(ids: object, checked: list[int]) -> None:
+    assert check_ids(ids) == checked
+    assert all(type(number) is int for number in check_ids(ids))
+
+
+@pytest.mark.parametrize("ids", ["12", ["a"], [1.5], True, None, [None], np.array(5), 2.0])
+def test_what_are_no_ids(ids: object) -> None:
+    with pytest.raises(ExampleError, match=r"^ids: found .*, expected the number of an example, or a list of them$"):
+        check_ids(ids)
+    with pytest.raises(ExampleError, match=r"^ids: found \{1\} \(set\), expected"):
+        check_ids({1}, paired=True)
+
+
+def test_a_number_a_string_and_parts_come_back_as_they_are() -> None:
+    for number in (0, GREATEST, np.int32(7), None):
+        assert check_number(number, "limit") == number
+    assert type(check_number(np.int32(7), "limit")) is int
+    for string in ("a", "", None):
+        assert check_string(string, "note") == string
+    assert check_parts("a b") == ["a b"]
+    assert check_parts(("a", "b")) == ["a", "b"]
+    assert check_parts(None) == check_parts([]) == []
+
+
+@pytest.mark.parametrize("number", [-1, GREATEST + 1, 2**70, "5", 2.5, True, [1]])
+def test_what_is_no_number(number: object) -> None:
+    with pytest.raises(UsageError, match=r"^seen: found .*, expected a whole number from 0 to 9,223,372,036,854,775"):
+        check_number(number, "seen")
+
+
+@pytest.mark.parametrize(
+    ("string", "found"),
+    [
+        (Path("x.csv"), "found PosixPath('x.csv') (PosixPath), expected a string"),
+        (["x"], "(list), expected a string"),
+        (5, "found 5 (int), expected a string"),
+        (b"x", "(bytes), expected a string"),
+        ("a\x00", "found a NUL (character 2), expected Unicode text"),
+        ("\udc80", "found a lone surrogate"),
+    ],
+)
+def test_what_is_no_string(string: object, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_string(string, "note")
+    assert str(caught.value).startswith("note: ") and found in str(caught.value)
+    if not isinstance(string, str):
+        with pytest.raises(DataError, match=r"^contains: found .*, expected a part of the text"):
+            check_parts([string])
 
 
 def test_the_task() -> None:

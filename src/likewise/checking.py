@@ -11,7 +11,7 @@ import numpy as np
 from likewise.bundle import Layout, damaged_files, datastore_of, fingerprints, generations, read_decision, read_manifest
 from likewise.datastore.ledger import Ledger
 from likewise.errors import LikewiseError, ModelDamaged, ModelError
-from likewise.state import State
+from likewise.state import State, generation_of
 
 CLOSE = 1e-6
 """Relative difference between statistics that followed the ledger and ones made afresh that rounding explains."""
@@ -21,8 +21,8 @@ def check(path: str | os.PathLike[str]) -> list[str]:
     """What is wrong with a model directory, a sentence each; empty when it is sound.
 
     Every immutable file is held against its checksum, the ledger against its own rules and against the generation
-    that made its embeddings, the snapshot against the ledger. A snapshot that is missing or behind is normal. Raises
-    ModelNotFound, ModelForeign or ModelNewer where there is no model to be checked.
+    that made its embeddings, the snapshot against the ledger. A snapshot that is missing, behind or of another
+    generation is normal. Raises ModelNotFound, ModelForeign or ModelNewer where there is no model to be checked.
     """
     root = Path(path)
     layout = Layout(root)
@@ -52,19 +52,21 @@ def check(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _snapshot(path: Path, snapshot: State, fresh: State, ledger: Ledger) -> list[str]:
-    if not path.exists():
+    if not path.exists() or generation_of(path) not in (None, snapshot.generation):
         return []
     if not snapshot.read(path):
-        return [f"{path}: unreadable or of another generation; delete it, it will be made again"]
+        return [f"{path}: unreadable; delete it, it will be made again"]
     latest = ledger.revision()
     if snapshot.revision > latest:
         return [
             f"{path}: the index is at revision {snapshot.revision}, ahead of its ledger at {latest}: "
             "changes of the ledger were lost; restore datastore.db from a backup, or delete the snapshot"
         ]
-    snapshot.follow(ledger)
-    fresh.follow(ledger)
-    return [] if _same(snapshot, fresh) else [f"{path}: its index is not what the ledger gives; delete it"]
+    snapshot.follow(ledger, latest)  # both as far as that: others may go on meanwhile
+    fresh.follow(ledger, latest)
+    if _same(snapshot, fresh) or ledger.erased(latest):  # one may hold what the other found erased
+        return []
+    return [f"{path}: its index is not what the ledger gives; delete it"]
 
 
 def _same(snapshot: State, fresh: State) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from likewise.errors import DataError, MissingExtra, UsageError, suggestion
 from likewise.formats import Record, Required, csv_records, json_records, no_column, parquet_records
 from likewise.types import Task
-from likewise.validation import check_labels, check_text
+from likewise.validation import LONGEST_REF, check_labels, check_text
 from likewise.writing import KINDS, Kind, RowWriter, write_rows
 
 __all__ = ["Columns", "Dataset", "Reject", "Row", "RowWriter", "read_examples", "read_rows", "write_rows"]
@@ -26,7 +26,6 @@ __all__ = ["Columns", "Dataset", "Reject", "Row", "RowWriter", "read_examples", 
 STANDARD_INPUT = "-"
 
 _HUB = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<file>.+)")
-_LONGEST_REF = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +226,11 @@ def _ref(value: object, name: str, kind: Kind) -> str | None:
         return None
     if not isinstance(value, str):
         raise DataError(f"column {name!r}: found a {type(value).__name__}, expected a string or a whole number")
-    if len(value) > _LONGEST_REF:
+    if len(value) > LONGEST_REF:
         raise DataError(
-            f"column {name!r}: found {len(value):,} characters, expected a reference of at most {_LONGEST_REF:,}"
+            f"column {name!r}: found {len(value):,} characters, expected a reference of at most {LONGEST_REF:,}"
         )
-    return check_text(value, f"column {name!r}", _LONGEST_REF)
+    return check_text(value, f"column {name!r}", LONGEST_REF)
 
 
 def _records(source: _Source, text: str | None, required: Required) -> Iterator[Record]:

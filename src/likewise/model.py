@@ -39,7 +39,17 @@ from likewise.types import (
     Revision,
     Task,
 )
-from likewise.validation import check_ids, check_label_sets, check_labels, check_moment, check_refs, check_texts
+from likewise.validation import (
+    check_ids,
+    check_label_sets,
+    check_labels,
+    check_moment,
+    check_number,
+    check_parts,
+    check_refs,
+    check_string,
+    check_texts,
+)
 
 if TYPE_CHECKING:
     from likewise.evaluation.report import Evaluation
@@ -154,10 +164,9 @@ class Model:
         """
         if isinstance(texts, str):
             return self.classify([texts], neighbours)[0]
-        cite = self.settings.neighbours if neighbours is None else neighbours
-        if cite < 0:
-            raise UsageError(f"neighbours: found {cite}, expected 0 or more")
-        return list(self._answering.predictions(check_texts(texts, self.settings.max_text), cite))
+        cite = check_number(neighbours, "neighbours")
+        checked = check_texts(texts, self.settings.max_text)
+        return list(self._answering.predictions(checked, self.settings.neighbours if cite is None else cite))
 
     def measured(self, texts: Sequence[str], from_end: bool = False) -> list[tuple[int, str]]:
         """How many tokens each text has, special ones included, and the text; `classify` reads `max_tokens`.
@@ -219,13 +228,14 @@ class Model:
         checked = check_texts(texts, self.settings.max_text)
         label_sets = check_label_sets(labels, len(checked), self.task)
         given = check_refs(refs, len(checked))
+        said = {"source": check_string(source, "source"), "by": who(by), "note": check_string(note, "note")}
         self._answering.catch_up()  # a refit elsewhere has changed the encoder
         embeddings, fingerprint = self._answering.embed(checked, progress)
         new = [
             NewExample(text, label_set, ref, embedding)
             for text, label_set, ref, embedding in zip(checked, label_sets, given, embeddings, strict=True)
         ]
-        return self._writable.teach(new, fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict)
+        return self._writable.teach(new, fingerprint, on_conflict=on_conflict, **said)
 
     def forget(
         self, ids: int | Sequence[int], by: str | None = None, note: str | None = None, seen: int | None = None
@@ -234,7 +244,9 @@ class Model:
 
         `seen`: the last revision that the caller has seen; ExampleChanged for an example that was changed after it.
         """
-        return self._writable.forget(check_ids(ids), by=who(by), note=note, seen=seen)
+        return self._writable.forget(
+            check_ids(ids), by=who(by), note=check_string(note, "note"), seen=check_number(seen, "seen")
+        )
 
     def relabel(
         self,
@@ -250,15 +262,17 @@ class Model:
         """
         if isinstance(ids, int | np.integer):
             labels = [cast(Labels, labels)]
-        numbers = check_ids(ids)
+        numbers = check_ids(ids, paired=True)
         label_sets = check_label_sets(labels, len(numbers), self.task)
-        return self._writable.relabel(numbers, label_sets, by=who(by), note=note, seen=seen)
+        return self._writable.relabel(
+            numbers, label_sets, by=who(by), note=check_string(note, "note"), seen=check_number(seen, "seen")
+        )
 
     def rename_label(self, old: str, new: str, by: str | None = None, note: str | None = None) -> Change:
         """Give a label another name, one that is not in use. LabelUnknown, LabelTaken."""
         (former,) = check_labels(old, "single", "old label")
         (name,) = check_labels(new, "single", "new label")
-        return self._writable.rename_label(former, name, by=who(by), note=note)
+        return self._writable.rename_label(former, name, by=who(by), note=check_string(note, "note"))
 
     def merge_labels(
         self, labels: str | Sequence[str], into: str, by: str | None = None, note: str | None = None
@@ -266,7 +280,7 @@ class Model:
         """Make one label, new or there already, of several. LabelUnknown."""
         (name,) = check_labels(into, "single", "into")
         olds = check_labels(labels, None, "labels")
-        return self._writable.merge_labels(olds, name, by=who(by), note=note)
+        return self._writable.merge_labels(olds, name, by=who(by), note=check_string(note, "note"))
 
     def examples(
         self,
@@ -283,19 +297,22 @@ class Model:
         after `after_id` and holds at most `limit`.
         """
         return self._ledger.examples(
-            ids=ids, label=label, ref=ref, contains=contains, after_id=after_id, limit=limit, at=self._at
-        )
+            ids=None if ids is None else check_ids(ids), label=check_string(label, "label"),
+            ref=check_string(ref, "ref"), contains=check_parts(contains),
+            after_id=check_number(after_id, "after_id") or 0, limit=check_number(limit, "limit"), at=self._at,
+        )  # fmt: skip
 
     # The past
 
     def history(self, limit: int | None = None, before: int | None = None) -> list[Revision]:
         """The changes up to this model's revision, or `before` another, newest first, at most `limit`."""
+        before = check_number(before, "before")
         upto = self._at if before is None else before - 1 if self._at is None else min(before - 1, self._at)
-        return self._ledger.revisions(limit, upto)
+        return self._ledger.revisions(check_number(limit, "limit"), upto)
 
     def history_of(self, example: int) -> list[ExampleVersion]:
         """What each change made of one example, newest first. ExampleError for an id that was never given."""
-        (number,) = check_ids(example)
+        (number,) = check_ids([example])
         return [version for version in self._ledger.life(number) if version.change.revision <= self.revision]
 
     def as_of(self, when: int | str | datetime) -> Model:
@@ -312,7 +329,7 @@ class Model:
 
         `ids` are the examples that it changed. Errors as those of `as_of`.
         """
-        return self._writable.revert(self._revision_of(when), by=who(by), note=note)
+        return self._writable.revert(self._revision_of(when), by=who(by), note=check_string(note, "note"))
 
     def erase(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Erasure:
         """Take examples out for good, out of the past as well, and out of every file of the directory.
@@ -321,7 +338,8 @@ class Model:
         `shared` in what comes back names other examples that have the same text. ExampleError for an id that is
         unknown or was erased; LedgerBusy or LedgerError where it could not be completed: the same call completes it.
         """
-        return erase(self._layout, self._writable, self._answering, check_ids(ids), who(by), note)
+        numbers, said = check_ids(ids), check_string(note, "note")
+        return erase(self._layout, self._writable, self._answering, numbers, who(by), said)
 
     def refit(
         self,
@@ -345,7 +363,8 @@ class Model:
 
         return refit(
             self._layout, self._writable, self._answering, recipe=recipe, encoder=encoder, given=settings,
-            source_task=source_task, work=work, progress=progress or Progress(), by=who(by), note=note,
+            source_task=source_task, work=work, progress=progress or Progress(), by=who(by),
+            note=check_string(note, "note"),
         )  # fmt: skip
 
     def move(self, datastore: str, by: str | None = None, note: str | None = None) -> int:
@@ -356,7 +375,7 @@ class Model:
         """
         if self._temporary:
             raise UsageError("the model was not saved yet; save it, then move its datastore")
-        return move(self._layout, self._writable, self._answering, datastore, who(by), note)
+        return move(self._layout, self._writable, self._answering, datastore, who(by), check_string(note, "note"))
 
     def prune(self) -> list[int]:
         """Remove the generations that answer no more, and their embeddings; their numbers. The history stays."""
@@ -458,9 +477,9 @@ class Model:
 
 
 def who(by: str | None) -> str:
-    """The name under which a change is recorded: the one given, or the system user."""
-    if by:
-        return by
+    """The name under which a change is recorded: the one given, or the system user. DataError for what is no name."""
+    if given := check_string(by, "by"):
+        return given
     try:
         return getpass.getuser()
     except (KeyError, ImportError, OSError):  # a container may run under a number that has no name

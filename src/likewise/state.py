@@ -324,3 +324,12 @@ class State:
         self.unsaved = 0
         self._forget_derived()
         return True
+
+
+def generation_of(path: Path) -> int | None:
+    """The generation whose snapshot this is; None where it cannot be read."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return int(json.loads(file.metadata()["state"])["generation"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from numbers import Integral
-from typing import Literal
+from typing import Literal, cast
 
 from likewise.errors import DataError, ExampleError, LabelError, SettingError, UsageError, suggestion
 from likewise.types import Task
@@ -21,6 +21,9 @@ LONGEST_LABEL = 1000
 
 LONGEST_REF = 1000
 """Characters. A longer reference is a text in the wrong place."""
+
+GREATEST = 2**63 - 1
+"""The greatest number that a datastore can hold."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TASKS = ("auto", "single", "multi")
@@ -49,9 +52,10 @@ def check_text(text: object, where: str, limit: int) -> str:
 
 def check_texts(texts: object, limit: int) -> list[str]:
     """Each of several texts, as `check_text` has it. DataError also for what is no list of them."""
-    if not isinstance(texts, Iterable):
+    given = _in_order(texts)
+    if given is None:
         raise DataError(f"texts: found a {type(texts).__name__}, expected a string or a list of strings")
-    return [check_text(text, f"texts[{i}]", limit) for i, text in enumerate(texts)]
+    return [check_text(text, f"texts[{i}]", limit) for i, text in enumerate(given)]
 
 
 def check_labels(labels: object, task: Task | None, where: str) -> tuple[str, ...]:
@@ -60,11 +64,8 @@ def check_labels(labels: object, task: Task | None, where: str) -> tuple[str, ..
     `task="single"` requires exactly one; "multi" and None allow any number. LabelError for anything but strings, and
     for a label that is empty, only whitespace, over `LONGEST_LABEL` characters, or holds a NUL or lone surrogate.
     """
-    if isinstance(labels, str):
-        given: list[object] = [labels]
-    elif isinstance(labels, Iterable) and not isinstance(labels, bytes | bytearray | Mapping):
-        given = list(labels)
-    else:
+    given = None if isinstance(labels, bytes | bytearray | Mapping) else _items(labels)
+    if given is None:
         raise LabelError(f"{where}: found {_shown(labels)}, expected a label (a string) or a list of labels")
     checked = tuple(sorted({_check_label(label, where) for label in given}))
     if task == "single" and len(checked) != 1:
@@ -73,22 +74,28 @@ def check_labels(labels: object, task: Task | None, where: str) -> tuple[str, ..
 
 
 def check_label_sets(labels: object, expected: int, task: Task | None) -> list[tuple[str, ...]]:
-    """The labels of each of `expected` texts, as `check_labels` has them. LabelError also for another number."""
+    """The labels of each of `expected` texts, as `check_labels` has them.
+
+    LabelError also for another number of them, and for a set, which says nothing of whose they are.
+    """
     if isinstance(labels, str):
         raise LabelError(f"labels: found the string {labels!r}, expected a list with one entry for each text")
-    if not isinstance(labels, Iterable):
+    rows = _in_order(labels)
+    if rows is None:
         raise LabelError(f"labels: found a {type(labels).__name__}, expected a list with one entry for each text")
-    rows = list(labels)
     if len(rows) != expected:
         raise LabelError(f"labels: found {len(rows)}, expected one entry for each of {expected} texts")
     return [check_labels(row, task, f"labels[{i}]") for i, row in enumerate(rows)]
 
 
-def check_ids(ids: object) -> list[int]:
-    """The id of an example, or of each of several, as a list. ExampleError for anything but whole numbers."""
-    given = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str) else [ids]
+def check_ids(ids: object, paired: bool = False) -> list[int]:
+    """The id of an example, or of each of several, as a list. ExampleError for anything but whole numbers.
+
+    `paired`: something belongs to each of them, so that a set is no list of them.
+    """
+    given = _in_order(ids) if paired else _items(ids)
     checked: list[int] = []
-    for one in given:  # "12" is no list of 1 and 2, and 1.5 is not example 1
+    for one in [ids] if given is None else given:  # "12" is no list of 1 and 2, and 1.5 is not example 1
         if isinstance(one, bool) or not isinstance(one, Integral):
             raise ExampleError(f"ids: found {_shown(one)}, expected the number of an example, or a list of them")
         checked.append(int(one))
@@ -120,12 +127,43 @@ def check_refs(refs: object, expected: int) -> list[str | None]:
     """
     if refs is None:
         return [None] * expected
-    if isinstance(refs, str) or not isinstance(refs, Iterable):
+    given = None if isinstance(refs, str) else _in_order(refs)
+    if given is None:
         raise DataError(f"refs: found {_shown(refs)}, expected a list with one for each of {expected} texts")
-    given = list(refs)
     if len(given) != expected:
         raise DataError(f"refs: found {len(given)}, expected one for each of {expected} texts")
     return [None if ref is None else _check_ref(ref, f"refs[{i}]") for i, ref in enumerate(given)]
+
+
+def check_number(number: object, name: str) -> int | None:
+    """A whole number, 0 or more, that the datastore can hold; None stays None. UsageError for anything else."""
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, Integral) or not 0 <= int(number) <= GREATEST:
+        raise UsageError(f"{name}: found {_shown(number)}, expected a whole number from 0 to {GREATEST:,}")
+    return int(number)
+
+
+def check_string(string: object, name: str) -> str | None:
+    """What is recorded or searched for as it is; None stays None.
+
+    DataError for anything but a string, and for one that holds a NUL or lone surrogate.
+    """
+    if string is None:
+        return None
+    if not isinstance(string, str):
+        raise DataError(f"{name}: found {_shown(string)}, expected a string, or None")
+    if problem := _unstorable(string):
+        raise DataError(f"{name}: found {problem}, expected Unicode text; remove it")
+    return str(string)
+
+
+def check_parts(parts: object) -> list[str]:
+    """The parts that a text is searched for: a string, several, or None for none. DataError for anything else."""
+    given = [] if parts is None else _items(parts)
+    if given is None or not all(isinstance(part, str) for part in given):
+        raise DataError(f"contains: found {_shown(parts)}, expected a part of the text (a string), or a list of them")
+    return [str(part) for part in given]
 
 
 def decide_task(
@@ -195,6 +233,20 @@ def _check_ref(ref: object, where: str) -> str:
     if problem := _unstorable(ref):
         raise DataError(f"{where}: the reference holds {problem}, expected Unicode text; remove it")
     return str(ref)
+
+
+def _items(value: object) -> list[object] | None:
+    """What is in a collection, a string by itself; None for what is no collection."""
+    if isinstance(value, str):
+        return [value]
+    with suppress(TypeError):  # numpy's arrays without a dimension only look like collections
+        return list(cast("Iterable[object]", value))
+    return None
+
+
+def _in_order(value: object) -> list[object] | None:
+    """The same, but None also for a set: nothing says which of its items belongs to what."""
+    return None if isinstance(value, set | frozenset) else _items(value)
 
 
 def _unstorable(text: str) -> str:

@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
 STANDARD_OUTPUT = "-"
 
 _ROWS_A_BATCH = 1024
+_EXACT = 2**53  # the greatest whole number up to which a float holds them all
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -60,12 +61,13 @@ class RowWriter:
 
     Columns are all those of any row, in order of appearance; a row without one has null there (CSV: an empty cell).
     In CSV a list of strings is joined by `separator` and what else is no plain value is JSON. In Parquet a column holds
-    truth values, whole numbers, numbers, strings or lists of strings if all its values are such; otherwise strings,
-    with JSON for what is none. Dates are ISO strings; NaN and infinities are null; lone surrogates, which no UTF-8
-    file can hold, are escaped in JSON and replaced elsewhere. Standard output ("-") takes JSON Lines, each row at once.
+    truth values, whole numbers, numbers, strings or lists of strings if all its values are such (of numbers that are
+    not all whole, a float has to hold each exactly); otherwise strings, with JSON for what is none. Dates are ISO
+    strings; NaN and infinities are null; lone surrogates, which no UTF-8 file can hold, are escaped in JSON and
+    replaced elsewhere. Standard output ("-") takes JSON Lines, each row at once.
 
-    DataError for an unknown suffix, for a place that cannot be written, and for a string in a joined list that holds
-    the separator; MissingExtra where Parquet needs pyarrow.
+    DataError for an unknown suffix, for a place that cannot be written, for a column's name that is no string, and for
+    a string in a joined list that holds the separator; MissingExtra where Parquet needs pyarrow.
     """
 
     def __init__(self, path: str | Path, *, kind: Kind | None = None, separator: str = "|") -> None:
@@ -106,6 +108,10 @@ class RowWriter:
 
     def write(self, row: Mapping[str, object]) -> None:
         """Add a row."""
+        keys: Iterable[object] = row
+        for key in keys:
+            if not isinstance(key, str):
+                raise DataError(f"{self._name}: found a column {key!r}, expected a name (a string); give it one")
         if self._kind in ("csv", "tsv"):
             self._check_separator(row)
         line = _json(row)
@@ -198,8 +204,11 @@ class RowWriter:
                 )
 
     def _unwritable(self, error: OSError) -> DataError:
-        name = self._path or "standard output"
-        return DataError(f"{name}: cannot be written ({error.strerror}); choose another place")
+        return DataError(f"{self._name}: cannot be written ({error.strerror}); choose another place")
+
+    @property
+    def _name(self) -> str:
+        return str(self._path or "standard output")
 
 
 def _json(value: object) -> str:
@@ -241,7 +250,7 @@ def _type(value: object) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if -(2**63) <= value < 2**63 else "json"
+        return "int" if abs(value) <= _EXACT else "long" if -(2**63) <= value < 2**63 else "json"
     if isinstance(value, list | tuple):
         return "list" if all(isinstance(item, str) for item in value) else "json"
     return "float" if isinstance(value, float) else "str" if isinstance(value, str) else "json"
@@ -252,6 +261,8 @@ def _column_type(types: set[str]) -> str:
     types = types - {""}
     if types == {"int", "float"}:
         return "float"
+    if "long" in types and types <= {"int", "long"}:
+        return "int"
     return next(iter(types)) if len(types) == 1 else "str"
 
 

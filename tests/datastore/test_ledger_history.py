@@ -53,12 +53,16 @@ class Oracle:
         same = [number for number in twins if self.held[number][1] == entry[1]]
         if twins and on_conflict == "replace":
             before = copy.deepcopy(self.held)
+            nameless = [number for number in twins if self.held[number][2] is None]
+            met = nameless[0] if ref is not None and nameless else twins[0]
             for number in twins:
-                if number != twins[0] and self.held[number][2] is None:
+                if number == met:
+                    self.held[number] = (text, entry[1], self.held[number][2] or ref)
+                elif number in nameless:
                     del self.held[number]
                 else:
                     self.held[number] = (text, entry[1], self.held[number][2])
-            return twins[0], "known" if self.held == before else "updated"
+            return met, "known" if self.held == before else "updated"
         if same and on_conflict != "both":
             nameless = [number for number in same if self.held[number][2] is None]
             if ref is None or not nameless or on_conflict == "keep":

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import settings
 
 from datastore.test_ledger_history import FINGERPRINT, TEXTS, AnySequenceOfChanges, vector_of
-from likewise.datastore.ledger import Ledger, NewExample
+from likewise.datastore.ledger import Ledger, NewExample, is_url
 from likewise.errors import (
+    DataError,
     LedgerAway,
     LedgerBusy,
     LedgerError,
@@ -28,6 +29,7 @@ from likewise.errors import (
     ModelNewer,
     UsageError,
 )
+from likewise.validation import LONGEST_REF
 from postgres import Server
 
 
@@ -124,6 +126,52 @@ def test_many_writers_lose_nothing_and_number_without_gap(
         assert {example.text: example.labels for example in ledger.examples()} == expected
         assert ledger.revision() == 4 * (count + 2 * count // 3)
         assert ledger.damage("fp") == []
+
+
+@pytest.fixture(params=["file", "server"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in a file, and on a server."""
+    place = str(tmp_path / "datastore.db") if request.param == "file" else request.getfixturevalue("place")
+    with Ledger.create(place, task="single") as made:
+        yield made
+
+
+@pytest.mark.parametrize(("note", "error"), [(Path("x"), LedgerError), ("\ud800", DataError)])
+def test_what_cannot_be_stored_is_no_damage(either: Ledger, note: str, error: type[Exception]) -> None:
+    taught(either, *TEXTS)
+    with pytest.raises(error) as caught:
+        either.forget([1], note=note)
+    assert type(caught.value) is error
+    if error is DataError:
+        with pytest.raises(DataError, match="half a surrogate pair"):
+            either.examples(ref=note)
+    assert (either.revision(), either.example_count()) == (1, len(TEXTS))
+
+
+def test_the_longest_references(either: Ledger, place: str) -> None:
+    generator = np.random.default_rng(0)
+    first, second = ("".join(map(chr, generator.integers(0x4E00, 0x9F00, LONGEST_REF))) for _ in range(2))
+    new = [NewExample(text, ("app",), ref, vector_of(text)) for text, ref in zip(TEXTS, (first, second), strict=False)]
+    assert either.teach(new, FINGERPRINT).ids == (1, 2)
+    assert either.teach(new, FINGERPRINT).known == 2
+    assert [example.id for example in either.examples(ref=second)] == [2]
+    if not is_url(either.name):
+        either.move_to(place, lambda: None)
+        with Ledger.open(place) as moved:
+            assert [example.id for example in moved.examples(ref=first)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("08006", LedgerAway), ("57P01", LedgerAway), ("57P03", LedgerAway), ("53300", LedgerAway),
+        ("54000", LedgerError), ("53200", LedgerError), ("58030", LedgerError), ("XX001", LedgerError),
+    ],
+)  # fmt: skip
+def test_only_a_server_that_is_gone_is_away(ledger: Ledger, code: str, error: type[LedgerError]) -> None:
+    with pytest.raises(LedgerError, match="on purpose") as caught, ledger._store.write() as connection:
+        connection.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END $$")
+    assert type(caught.value) is error
 
 
 def test_waiting_for_a_lock_is_bounded(ledger: Ledger, place: str) -> None:

@@ -12,12 +12,16 @@ import pytest
 
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.errors import DataError, ExampleError, LabelError
+from likewise.types import OnConflict
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger.create(tmp_path / "datastore.db", task="multi") as made:
         yield made
+
+
+QUOTES = '"' * 600  # longer when escaped than what the database itself compares
 
 
 def entry(text: str, *labels: str, ref: str | None = None) -> NewExample:
@@ -212,7 +216,13 @@ def test_a_bad_entry_in_the_middle_writes_nothing(ledger: Ledger, bad: NewExampl
 
 def test_examples_are_found_by_every_condition(ledger: Ledger) -> None:
     ledger.teach(
-        [entry("Größe falsch", "a b", ref="r1"), entry("50% off_", 'q"'), entry("grösser", "a"), entry("z")], "fp"
+        [
+            entry("Größe falsch", "a b", ref="r1"),
+            entry("50% off_", 'q"', QUOTES),
+            entry("grösser", "a"),
+            entry("z", QUOTES + "x"),
+        ],
+        "fp",
     )
     ledger.forget([4])
 
@@ -221,6 +231,7 @@ def test_examples_are_found_by_every_condition(ledger: Ledger) -> None:
 
     assert ids() == [1, 2, 3]
     assert ids(label="a") == [3] and ids(label='q"') == [2] and ids(label="A") == [] and ids(label="q") == []
+    assert ids(label=QUOTES) == [2] and ids(label="x" * 60_000) == []
     assert ids(ref="r1") == [1] and ids(ref="R1") == []
     assert ids(contains="GRÖSSE") == [1, 3] and ids(contains="%") == [2] and ids(contains="Falsch") == [1]
     assert ids(ids=[3, 1, 3, 4, 99, -1, 2**80]) == [1, 3]
@@ -254,9 +265,21 @@ def test_thousands_in_one_change(ledger: Ledger) -> None:
     assert ledger.example_count() == 1000
 
 
-def test_a_repeat_with_a_reference_gives_it_to_an_example_that_has_none(ledger: Ledger) -> None:
-    ledger.teach([entry("hello", "a")], "fp")
-    change = ledger.teach([entry("hello", "a", ref="r")], "fp")
+@pytest.mark.parametrize(("on_conflict", "before"), [(None, "a"), ("replace", "a"), ("replace", "b")])
+def test_a_correction_by_reference_finds_the_example_that_took_it_on(
+    ledger: Ledger, on_conflict: OnConflict | None, before: str
+) -> None:
+    ledger.teach([entry("hello", before)], "fp")
+    change = ledger.teach([entry("hello", "a", ref="r")], "fp", on_conflict=on_conflict)
     assert (change.ids, change.updated) == ((1,), 1)
-    change = ledger.teach([entry("hello", "b", ref="r")], "fp")  # a correction by reference finds the same example
+    assert held(ledger) == {1: ("hello", ("a",), "r")}
+    change = ledger.teach([entry("hello again", "b", ref="r")], "fp", on_conflict=on_conflict)
     assert (change.ids, change.added, change.updated) == ((1,), 0, 1)
+    assert held(ledger) == {1: ("hello again", ("b",), "r")}
+
+
+def test_replace_gives_the_reference_to_the_first_example_that_has_none(ledger: Ledger) -> None:
+    ledger.teach([entry("hello", "a", ref="q"), entry("hello", "b"), entry("hello", "c")], "fp")
+    change = ledger.teach([entry("hello", "d", ref="r")], "fp", on_conflict="replace")
+    assert (change.ids, change.updated) == ((2,), 1)
+    assert held(ledger) == {1: ("hello", ("d",), "q"), 2: ("hello", ("d",), "r")}

@@ -22,11 +22,11 @@ from sqlalchemy import Connection, insert
 
 from likewise.datastore import ledger_reading as reading
 from likewise.datastore.ledger_checks import digest_of, kind_of
-from likewise.datastore.ledger_reading import Delta, NotEmbedded, Version
+from likewise.datastore.ledger_embeddings import STORED, NotEmbedded, drop_vectors, write_vectors
+from likewise.datastore.ledger_reading import Delta, Version
 from likewise.datastore.ledger_view import LedgerView
 from likewise.datastore.ledger_writing import (
     complete,
-    drop_vectors,
     erase,
     exchange,
     id_of,
@@ -36,7 +36,6 @@ from likewise.datastore.ledger_writing import (
     revert,
     write_revision,
     write_taught,
-    write_vectors,
 )
 from likewise.datastore.migrations import migrate
 from likewise.datastore.places import created, opened, require_room
@@ -306,7 +305,7 @@ class Ledger(LedgerView):
 
         Those that are there stay; a text that was erased meanwhile gets none.
         """
-        kind = reading.STORED[self.storage]
+        kind = STORED[self.storage]
         stored = {text_id: np.asarray(vector, dtype=kind).tobytes() for text_id, vector in vectors.items()}
         with self._write() as connection:
             there = reading.texts_present(connection, stored)
@@ -349,7 +348,7 @@ class Ledger(LedgerView):
                 ) from error
             states.append(State(digest, self._checked(one.labels, where), one.ref))
             with np.errstate(over="ignore"):  # found below
-                vector = np.asarray(one.embedding, dtype=reading.STORED[self.storage])
+                vector = np.asarray(one.embedding, dtype=STORED[self.storage])
             if vector.ndim != 1 or len(vector) != len(new[0].embedding) or not np.isfinite(vector).all():
                 raise ValueError(f"the embedding of {where} has shape {vector.shape}; "
                                  f"expected {len(new[0].embedding)} finite numbers")  # fmt: skip

@@ -10,7 +10,8 @@ from typing import cast, get_args
 
 from sqlalchemy import Connection, exists, func, inspect, select
 
-from likewise.datastore.ledger_reading import LIVE, STORED, erasing, label_reader, labels_as_stored
+from likewise.datastore.ledger_embeddings import STORED
+from likewise.datastore.ledger_reading import LIVE, erasing, label_reader, labels_as_stored, moved
 from likewise.datastore.schema import SCHEMA_VERSION, STORAGE, embeddings, examples, meta, revisions, texts, versions
 from likewise.datastore.store import Store
 from likewise.errors import ModelDamaged, ModelForeign, ModelNewer
@@ -37,6 +38,7 @@ def findings(
         _stray_examples(connection),
         _altered_texts(connection),
         _half_erased(connection),
+        _moved(connection),
         _labels(connection, task),
         _shared_refs(connection),
         _wrong_lengths(connection, STORED[storage].itemsize),
@@ -102,6 +104,11 @@ def _half_erased(connection: Connection) -> Iterator[str]:
     used = exists().where(versions.c.text_id == texts.c.id)
     for number in connection.execute(select(texts.c.id).where(~used)).scalars():
         yield f"text {number} belongs to no example"
+
+
+def _moved(connection: Connection) -> Iterator[str]:
+    if (place := moved(connection)) is not None:
+        yield f'the examples were moved to {place}: make it the "datastore" in likewise.json'
 
 
 def _labels(connection: Connection, task: Task) -> Iterator[str]:

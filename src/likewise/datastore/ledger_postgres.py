@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from likewise.datastore.schema import metadata, revisions
-from likewise.datastore.store import copy_rows
+from likewise.datastore.store import copy_rows, not_unicode
 from likewise.errors import (
     LedgerAway,
     LedgerBusy,
@@ -56,6 +56,7 @@ _BUSY = {"55P03", "40P01", "57014"}  # lock not available, deadlock, cancelled b
 _FULL = {"53100"}
 _READ_ONLY = {"25006", "42501"}  # read-only transaction, insufficient privilege
 _MISSING = {"42P01", "3F000", "42703"}  # table, schema, column
+_AWAY = ("08", "57P0", "53300")  # how codes begin: no connection, shut down or starting, too many connections
 
 
 def knock(_: Connection) -> None:
@@ -293,6 +294,8 @@ class PostgresStore:
             yield
         except DBAPIError as error:
             raise self._refusal(error.orig, done) from error
+        except UnicodeEncodeError as error:
+            raise not_unicode(error) from error
 
     def _refusal(self, error: BaseException | None, done: str) -> LikewiseError:
         """Our error for one of the server's, by its code (PostgreSQL's documentation, appendix A)."""
@@ -308,6 +311,7 @@ class PostgresStore:
         if code in _MISSING:
             return ModelDamaged(f"{self.name}: no datastore of Likewise there, or not a whole one ({said}); "
                                 "check the URL, or restore it from a backup")  # fmt: skip
-        if isinstance(error, self._psycopg.OperationalError | self._psycopg.InterfaceError):
+        lost = isinstance(error, self._psycopg.OperationalError | self._psycopg.InterfaceError)
+        if lost and (code is None or code.startswith(_AWAY)):
             return LedgerAway(f"{self.name}: the server cannot be reached, {done}({said}); try again when it is back")
         return LedgerError(f"{self.name}: {said}, nothing was written")

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, exists, func, select
 
-from likewise.datastore.schema import ERASING, MOVED, embeddings, meta, revisions, texts, versions
+from likewise.datastore.schema import ERASING, MOVED, meta, revisions, texts, versions
 from likewise.errors import ModelDamaged
-from likewise.types import Example, ExampleVersion, Revision, Storage
+from likewise.types import Example, ExampleVersion, Revision
 
 _Item = TypeVar("_Item")
 
-STORED: Mapping[Storage, np.dtype[np.float32] | np.dtype[np.float16]] = {
-    "float32": np.dtype("<f4"),
-    "float16": np.dtype("<f2"),
-}
-"""How an embedding is stored, little-endian."""
-
 _CHUNK = 500  # values in one IN list
 _GREATEST = 2**63 - 1  # id or revision
+_PATTERN = 1000  # characters of a label that the database looks for
 
 _later = versions.alias("later")
 _at: BindParameter[int] = bindparam("at", value=_GREATEST)
@@ -65,10 +58,6 @@ _UNDONE = (
     .join_from(_touched, versions, and_(versions.c.example_id == _touched.c.example_id, NEWEST), isouter=True)
     .execution_options(yield_per=10_000)
 )
-
-
-class NotEmbedded(ModelDamaged):
-    """A text has no embedding by the encoder that is asked for: one that came with a refit may not have met it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +187,6 @@ def examples_ever(connection: Connection, with_texts: Iterable[int], with_refs: 
     return found
 
 
-def embedded(connection: Connection, of_texts: Iterable[int], fingerprint: str) -> set[int]:
-    """Those of these texts that have an embedding by this encoder."""
-    found: set[int] = set()
-    statement = select(embeddings.c.text_id).where(embeddings.c.fingerprint == fingerprint)
-    for chunk in chunks(sorted(set(of_texts))):
-        found.update(connection.execute(statement.where(embeddings.c.text_id.in_(chunk))).scalars())
-    return found
-
-
 def changes(connection: Connection, after: int, upto: int | None) -> tuple[int, list[Delta]]:
     """The revision reached, at most `upto`, and what every example touched between `after` and there has become, by id.
 
@@ -221,46 +201,6 @@ def changes(connection: Connection, after: int, upto: int | None) -> tuple[int, 
         rows = connection.execute(_UNDONE, {"target": reached, "start": after, "at": reached})
     deltas = [Delta(number, text_id or 0, None if stored is None else read(stored)) for number, text_id, stored in rows]
     return reached, sorted(deltas, key=lambda delta: delta.example_id)
-
-
-def vectors(
-    connection: Connection, wanted: Sequence[int], fingerprint: str, storage: Storage
-) -> npt.NDArray[np.float32]:
-    """The texts' embeddings by this encoder, float32 (n, d), in the order of `wanted`; (0, 0) for none wanted.
-
-    Raises NotEmbedded, naming the text, where one is missing, ModelDamaged where one is of another length.
-    """
-    places: dict[int, list[int]] = {}
-    for place, text_id in enumerate(wanted):
-        places.setdefault(text_id, []).append(place)
-    out: npt.NDArray[np.float32] | None = None
-    kind = STORED[storage]
-    statement = select(embeddings.c.text_id, embeddings.c.vector).where(embeddings.c.fingerprint == fingerprint)
-    for chunk in chunks(sorted(places), 4 * _CHUNK):
-        dense = chunk[-1] - chunk[0] < 2 * len(chunk)  # a range is read several times faster than a list
-        part = embeddings.c.text_id.between(chunk[0], chunk[-1]) if dense else embeddings.c.text_id.in_(chunk)
-        found: dict[int, bytes] = {number: stored for number, stored in connection.execute(statement.where(part))}
-        for text_id in chunk:
-            stored = found.get(text_id)
-            if stored is None:
-                raise NotEmbedded(
-                    f"text {text_id} has no embedding of generation {fingerprint}; run `likewise check`, or refit"
-                )
-            if out is None:
-                out = np.empty((len(wanted), len(stored) // kind.itemsize), dtype=np.float32)
-            if len(stored) != out.shape[1] * kind.itemsize:
-                raise ModelDamaged(
-                    f"the embedding of text {text_id}, generation {fingerprint}, has {len(stored)} bytes, "
-                    f"expected {out.shape[1] * kind.itemsize}; restore the datastore from a backup"
-                )
-            out[places[text_id]] = np.frombuffer(stored, dtype=kind)
-    return np.empty((0, 0), dtype=np.float32) if out is None else out
-
-
-def not_embedded(connection: Connection, wanted: Iterable[int], fingerprint: str) -> dict[int, str]:
-    """Those of these texts that have no embedding by this encoder, by id."""
-    listed = set(wanted)
-    return texts_by_id(connection, listed - embedded(connection, listed, fingerprint))
 
 
 def texts_present(connection: Connection, wanted: Iterable[int]) -> set[int]:
@@ -306,8 +246,9 @@ def find_examples(
     if ref is not None:
         statement = statement.where(versions.c.ref == ref)
     if label is not None:
-        # The exact test follows below; this one leaves out most of the rest.
-        statement = statement.where(versions.c.labels.contains(json.dumps(label, ensure_ascii=False), autoescape=True))
+        # The exact test follows below; this one leaves out most of the rest. SQLite refuses a much longer pattern.
+        beginning = json.dumps(label, ensure_ascii=False)[:_PATTERN]
+        statement = statement.where(versions.c.labels.contains(beginning, autoescape=True))
     statements: Iterable[Select[Any]] = (
         [statement] if ids is None else (statement.where(number.in_(chunk)) for chunk in chunks(possible(ids)))
     )

@@ -23,8 +23,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from likewise.datastore.schema import metadata
+from likewise.datastore.store import not_unicode
 from likewise.errors import (
-    DataError,
     LedgerBusy,
     LedgerError,
     LedgerFull,
@@ -306,8 +306,7 @@ def translated(path: Path) -> Iterator[None]:
     except DBAPIError as error:
         raise _refusal(error.orig, path) from error
     except UnicodeEncodeError as error:
-        raise DataError(f"found {error.object!r}, which holds half a surrogate pair; expected Unicode text, "
-                        "correct its encoding") from error  # fmt: skip
+        raise not_unicode(error) from error
     except (sqlite3.Error, OSError) as error:
         raise _refusal(error, path) from error
 
@@ -329,7 +328,8 @@ def _refusal(error: BaseException | None, path: Path) -> LikewiseError:
                               "use an account that may write the file and its directory")  # fmt: skip
     # Without a code: text that is not UTF-8. SQLITE_ERROR: a table or column that should be there is not.
     damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR, None)
-    if primary in damage and not isinstance(error, OSError):
+    ours = (OSError, sqlite3.ProgrammingError, sqlite3.InterfaceError)  # the disk's, or what we asked for is at fault
+    if primary in damage and not isinstance(error, ours):
         return ModelDamaged(f"{path}: the datastore is damaged ({error}); restore it from a backup")
     return LedgerError(f"{path}: {error}, nothing was written; check the disk and try again")
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from likewise.datastore import ledger_reading as reading
 from likewise.datastore.ledger_checks import findings
+from likewise.datastore.ledger_embeddings import STORED, not_embedded, vectors
 from likewise.datastore.ledger_reading import Delta
 from likewise.datastore.store import Store
 from likewise.errors import ExampleError, ModelDamaged
@@ -59,7 +60,7 @@ class LedgerView:
     def not_embedded(self, text_ids: Iterable[int], fingerprint: str) -> dict[int, str]:
         """Those of these texts that have no embedding by the encoder with this fingerprint, by id."""
         wanted = list(text_ids)
-        return self._store.read(lambda connection: reading.not_embedded(connection, wanted, fingerprint))
+        return self._store.read(lambda connection: not_embedded(connection, wanted, fingerprint))
 
     def labels_ever(self) -> set[str]:
         """Every label that an example has or once had, minus what was erased."""
@@ -76,7 +77,7 @@ class LedgerView:
 
     def as_stored(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Embeddings as they come back once they are stored: a text's own copy is then at distance 0."""
-        return embeddings.astype(reading.STORED[self.storage]).astype(np.float32)
+        return embeddings.astype(STORED[self.storage]).astype(np.float32)
 
     def vectors(self, text_ids: Sequence[int], fingerprint: str) -> npt.NDArray[np.float32]:
         """The embeddings of texts by the encoder with this fingerprint: float32 (n, d), in the order given.
@@ -84,7 +85,7 @@ class LedgerView:
         (0, 0) when none is asked for. Raises NotEmbedded for one that is missing, ModelDamaged for one of another
         length.
         """
-        return self._store.read(lambda connection: reading.vectors(connection, text_ids, fingerprint, self.storage))
+        return self._store.read(lambda connection: vectors(connection, text_ids, fingerprint, self.storage))
 
     def examples(
         self,

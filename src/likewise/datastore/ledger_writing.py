@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from likewise.datastore.ledger_embeddings import write_vectors
 from likewise.datastore.ledger_reading import (
-    STORED,
     Version,
     changes,
     chunks,
-    embedded,
     erasing,
     labels_as_stored,
     last_revision,
@@ -204,28 +203,11 @@ def _write_embeddings(
     write_vectors(connection, {text_id: entries[entry][1] for text_id, entry in wanted.items()}, fingerprint, storage)
 
 
-def write_vectors(connection: Connection, vectors: Mapping[int, bytes], fingerprint: str, storage: Storage) -> None:
-    """Write texts' embeddings, as stored, by the encoder with this fingerprint; those that are there stay."""
-    size = STORED[storage].itemsize
-    there = embedded(connection, vectors, fingerprint)
-    for chunk in chunks(((text_id, vector) for text_id, vector in vectors.items() if text_id not in there), _ROWS):
-        rows = [
-            {"text_id": text_id, "fingerprint": fingerprint, "dimension": len(vector) // size, "vector": vector}
-            for text_id, vector in chunk
-        ]  # fmt: skip
-        connection.execute(insert(embeddings), rows)
-
-
 def leave(connection: Connection, for_place: str) -> None:
     """Delete all but the revisions, and write where the datastore was moved to."""
     for table in (versions, embeddings, texts, examples):
         connection.execute(delete(table))
     connection.execute(insert(meta), {"key": MOVED, "value": for_place})
-
-
-def drop_vectors(connection: Connection, keep: str) -> None:
-    """Delete the embeddings by all encoders but one."""
-    connection.execute(delete(embeddings).where(embeddings.c.fingerprint != keep))
 
 
 def write_revision(connection: Connection, action: str, touched: int, by: str | None, note: str | None) -> int:

@@ -2,7 +2,7 @@
 
 Append-only: a change writes one row into `revisions` and one row into `versions` for every example it touches. The
 examples as they stood at revision r are, for each example, its version with the greatest revision <= r, minus those
-whose labels are NULL there (forgotten). Nothing here is particular to SQLite but the two hints that say so.
+whose labels are NULL there (forgotten). Nothing here is particular to one database but the hints that say so.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ versions = Table(
     Column("ref", Text),
     Column("source", Text),
     Index("versions_revision", "revision"),
-    Index("versions_ref", "ref"),
+    Index("versions_ref", "ref", postgresql_using="hash"),  # the longest references are too long for a B-tree
     Index("versions_text", "text_id"),
     sqlite_with_rowid=False,
 )

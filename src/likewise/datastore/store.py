@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, insert, select, text
 
 from likewise.datastore.schema import examples, metadata, texts
+from likewise.errors import DataError
 
 Result = TypeVar("Result")
 
@@ -54,6 +55,12 @@ class Store(Protocol):
 def is_url(location: object) -> bool:
     """Whether a datastore's place is a server's, and not a file's."""
     return isinstance(location, str) and location.startswith(("postgresql:", "postgres:", "postgresql+"))
+
+
+def not_unicode(error: UnicodeEncodeError) -> DataError:
+    """Our error for text that no database can hold."""
+    return DataError(f"found {error.object!r}, which holds half a surrogate pair; expected Unicode text, "
+                     "correct its encoding")  # fmt: skip
 
 
 def copy_rows(source: Connection, target: Connection) -> None:

@@ -69,7 +69,8 @@ class Teaching:
 
         A reference seen on a live example means that example. Otherwise the live examples with exactly this text
         count: by default the same labels are known already and other labels make a second example that disagrees;
-        "keep" leaves them alone; "replace" gives them these labels; "both" adds an example in any case.
+        "keep" leaves them alone; "replace" gives them these labels; "both" adds an example in any case. One that has
+        no reference takes on a new one, so that a later correction finds it.
         """
         conflict = self._conflicts(new)
         slot, outcome = self._decide(entry, new)
@@ -102,26 +103,27 @@ class Teaching:
             return self._replace(twins, new, entry)
         same = [twin for twin in twins if twin.now.labels == new.labels]
         if same:
-            nameless = next((twin for twin in same if twin.now.ref is None), None)
+            nameless = _nameless(same)
             if new.ref is None or nameless is None or self.on_conflict == "keep":
                 return same[0], "known"
-            self._change(nameless, new, entry)  # takes on the reference, so that a later correction finds it
+            self._change(nameless, new, entry)
             return nameless, "updated"
         if self.on_conflict == "keep":
             return twins[0], "kept"
         return self._add(new, entry), "added"
 
     def _replace(self, twins: list[Slot], new: State, entry: int) -> tuple[Slot, Outcome]:
-        """Give all twins the new labels; all but the first are then repeats, which only a reference sets apart."""
-        first, *others = twins  # by id: slots are entered in that order
+        """Give all twins the new labels; all but one are then repeats, which only a reference sets apart."""
+        met = (None if new.ref is None else _nameless(twins)) or twins[0]  # by id: slots are entered in that order
         outcome: Outcome = "known"
-        for slot in (first, *others):
-            repeat = slot is not first and slot.now.ref is None
-            after = State(slot.now.digest, None if repeat else new.labels, slot.now.ref)
+        for slot in tuple(twins):
+            repeat = slot is not met and slot.now.ref is None
+            ref = new.ref if slot is met and slot.now.ref is None else slot.now.ref
+            after = State(slot.now.digest, None if repeat else new.labels, ref)
             if after != slot.now:
                 outcome = "updated"
                 self._change(slot, after, entry)
-        return first, outcome
+        return met, outcome
 
     def _add(self, new: State, entry: int) -> Slot:
         slot = Slot(None, None, new, entry)
@@ -145,3 +147,8 @@ class Teaching:
         if after.ref is not None:
             self._by_ref[after.ref] = slot
         slot.now, slot.entry = after, entry
+
+
+def _nameless(slots: Iterable[Slot]) -> Slot | None:
+    """The first that has no reference."""
+    return next((slot for slot in slots if slot.now.ref is None), None)
