@@ -6,6 +6,7 @@ import gc
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import likewise.answering
 import likewise.saving
 from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
+from likewise.datastore.ledger import Ledger
 from likewise.errors import ModelError
 from likewise.fitting import fit
 from likewise.model import Model
@@ -134,6 +136,24 @@ def test_the_first_save_binds_and_the_second_copies(temporary: Model, tmp_path: 
         assert copy.revision == temporary.revision  # by number, not by content
     assert check(p) == check(q) == []
     assert shape(p) == shape(q)
+
+
+def test_what_is_changed_during_the_first_save_is_kept(
+    temporary: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = threading.Thread(target=temporary.forget, args=(1,))
+    copy_to = Ledger.copy_to
+
+    def copied(ledger: Ledger, path: Path) -> None:
+        copy_to(ledger, path)
+        other.start()
+        other.join(0.5)  # what does not wait for the save is done by then
+
+    monkeypatch.setattr(Ledger, "copy_to", copied)
+    temporary.save(tmp_path / "P")
+    other.join()
+    assert (temporary.revision, temporary.examples([1])) == (3, [])
+    assert check(tmp_path / "P") == []
 
 
 def test_saving_where_it_lies_is_no_copy(fitted: Path, tmp_path: Path) -> None:

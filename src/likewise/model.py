@@ -6,8 +6,9 @@ import contextlib
 import getpass
 import os
 import shutil
+import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -66,6 +67,7 @@ class Model:
         self.settings = settings
         self._temporary = temporary
         self._past = past
+        self._binding = threading.RLock()
         if temporary:  # nothing stays behind when nobody saves it, however the process goes on
             weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
         manifest = self._read(root)
@@ -83,13 +85,13 @@ class Model:
         return cls(Path(path), Settings.resolve(**settings))
 
     def _read(self, root: Path) -> Manifest:
-        self._layout = Layout(root)
-        manifest = read_manifest(root)
+        layout, manifest = Layout(root), read_manifest(root)
         self._ledger = Ledger.open(
-            datastore_of(self._layout, manifest),
+            datastore_of(layout, manifest),
             read_only=self._past is not None,
             lock_timeout=self.settings.lock_timeout,
         )
+        self._layout = layout
         return manifest
 
     @property
@@ -225,7 +227,8 @@ class Model:
             NewExample(text, label_set, ref, embedding)
             for text, label_set, ref, embedding in zip(checked, label_sets, given, embeddings, strict=True)
         ]
-        return self._writable.teach(new, fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict)
+        with self._writable() as ledger:
+            return ledger.teach(new, fingerprint, source=source, by=who(by), note=note, on_conflict=on_conflict)
 
     def forget(
         self, ids: int | Sequence[int], by: str | None = None, note: str | None = None, seen: int | None = None
@@ -234,7 +237,8 @@ class Model:
 
         `seen`: the last revision that the caller has seen; ExampleChanged for an example that was changed after it.
         """
-        return self._writable.forget(check_ids(ids), by=who(by), note=note, seen=seen)
+        with self._writable() as ledger:
+            return ledger.forget(check_ids(ids), by=who(by), note=note, seen=seen)
 
     def relabel(
         self,
@@ -252,13 +256,15 @@ class Model:
             labels = [cast(Labels, labels)]
         numbers = check_ids(ids)
         label_sets = check_label_sets(labels, len(numbers), self.task)
-        return self._writable.relabel(numbers, label_sets, by=who(by), note=note, seen=seen)
+        with self._writable() as ledger:
+            return ledger.relabel(numbers, label_sets, by=who(by), note=note, seen=seen)
 
     def rename_label(self, old: str, new: str, by: str | None = None, note: str | None = None) -> Change:
         """Give a label another name, one that is not in use. LabelUnknown, LabelTaken."""
         (former,) = check_labels(old, "single", "old label")
         (name,) = check_labels(new, "single", "new label")
-        return self._writable.rename_label(former, name, by=who(by), note=note)
+        with self._writable() as ledger:
+            return ledger.rename_label(former, name, by=who(by), note=note)
 
     def merge_labels(
         self, labels: str | Sequence[str], into: str, by: str | None = None, note: str | None = None
@@ -266,7 +272,8 @@ class Model:
         """Make one label, new or there already, of several. LabelUnknown."""
         (name,) = check_labels(into, "single", "into")
         olds = check_labels(labels, None, "labels")
-        return self._writable.merge_labels(olds, name, by=who(by), note=note)
+        with self._writable() as ledger:
+            return ledger.merge_labels(olds, name, by=who(by), note=note)
 
     def examples(
         self,
@@ -312,7 +319,8 @@ class Model:
 
         `ids` are the examples that it changed. Errors as those of `as_of`.
         """
-        return self._writable.revert(self._revision_of(when), by=who(by), note=note)
+        with self._writable() as ledger:
+            return ledger.revert(self._revision_of(when), by=who(by), note=note)
 
     def erase(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Erasure:
         """Take examples out for good, out of the past as well, and out of every file of the directory.
@@ -321,7 +329,8 @@ class Model:
         `shared` in what comes back names other examples that have the same text. ExampleError for an id that is
         unknown or was erased; LedgerBusy or LedgerError where it could not be completed: the same call completes it.
         """
-        return erase(self._layout, self._writable, self._answering, check_ids(ids), who(by), note)
+        with self._writable() as ledger:
+            return erase(self._layout, ledger, self._answering, check_ids(ids), who(by), note)
 
     def refit(
         self,
@@ -343,10 +352,11 @@ class Model:
         """
         from likewise.refitting import refit
 
-        return refit(
-            self._layout, self._writable, self._answering, recipe=recipe, encoder=encoder, given=settings,
-            source_task=source_task, work=work, progress=progress or Progress(), by=who(by), note=note,
-        )  # fmt: skip
+        with self._writable() as ledger:
+            return refit(
+                self._layout, ledger, self._answering, recipe=recipe, encoder=encoder, given=settings,
+                source_task=source_task, work=work, progress=progress or Progress(), by=who(by), note=note,
+            )  # fmt: skip
 
     def move(self, datastore: str, by: str | None = None, note: str | None = None) -> int:
         """Move the datastore to `postgresql://user@host/database?schema=name`, or back: "sqlite". The new revision.
@@ -356,13 +366,15 @@ class Model:
         """
         if self._temporary:
             raise UsageError("the model was not saved yet; save it, then move its datastore")
-        return move(self._layout, self._writable, self._answering, datastore, who(by), note)
+        with self._writable() as ledger:
+            return move(self._layout, ledger, self._answering, datastore, who(by), note)
 
     def prune(self) -> list[int]:
         """Remove the generations that answer no more, and their embeddings; their numbers. The history stays."""
         from likewise.refitting import prune
 
-        return prune(self._layout, self._writable, self._answering)
+        with self._writable() as ledger:
+            return prune(self._layout, ledger, self._answering)
 
     def diff(self, first: int | str | datetime, second: int | str | datetime) -> list[Difference]:
         """The examples that are not at `second` what they were at `first`, by id."""
@@ -395,15 +407,22 @@ class Model:
             )
         return moment
 
-    @property
-    def _writable(self) -> Ledger:
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[Ledger]:
         """The ledger, for a change. LedgerReadOnly where this is a past model."""
         if self._past:
             raise LedgerReadOnly(
                 f"this is the model as it stood at revision {self.revision}, which cannot be changed; "
                 "change the model itself, or revert it to that revision"
             )
-        return self._ledger
+        with self._staying():
+            yield self._ledger
+
+    @contextlib.contextmanager
+    def _staying(self) -> Iterator[None]:
+        """The model stays in its directory meanwhile: the first save takes it to another, and waits."""
+        with self._binding if self._temporary else contextlib.nullcontext():
+            yield
 
     # The directory
 
@@ -422,7 +441,7 @@ class Model:
         if not self._temporary and target.resolve() == self._layout.root.resolve():
             self._answering.refresh_snapshot()
             return self
-        with self._answering.lock:
+        with self._staying(), self._answering.lock:
             save(self._layout, self._ledger, self._answering, target, link=self._temporary)
             if self._temporary:
                 self.close()
