@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import likewise.saving
 from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
 from likewise.datastore.ledger import Ledger
-from likewise.errors import ModelError
+from likewise.errors import LedgerError, ModelError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.settings import Settings
@@ -156,6 +157,18 @@ def test_what_is_changed_during_the_first_save_is_kept(
     assert check(tmp_path / "P") == []
 
 
+def test_past_models_go_along_with_the_first_save(temporary: Model, tmp_path: Path) -> None:
+    with temporary.as_of(1) as past, past.as_of(1) as further, temporary.as_of(1) as closed:
+        expected = past.classify(TEXTS)
+        closed.close()
+        temporary.save(tmp_path / "P")
+        temporary.teach("zebra", "animal")
+        assert past.classify(TEXTS) == further.classify(TEXTS) == expected
+        assert (past.size, further.size, past.path) == (40, 40, tmp_path / "P")
+        with pytest.raises(LedgerError, match="closed"):
+            _ = closed.size
+
+
 def test_saving_where_it_lies_is_no_copy(fitted: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(fitted, tmp_path / "model"))
     with Model.open(path) as model:
@@ -163,6 +176,23 @@ def test_saving_where_it_lies_is_no_copy(fitted: Path, tmp_path: Path) -> None:
         assert model.save(tmp_path / "nothing" / ".." / "model") is model
         assert model.path == path
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_may_go_to_another_directory(
+    temporary: Model, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(fitted, tmp_path / "model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Model.open("model") as opened:
+        temporary.save("P")
+        monkeypatch.chdir("elsewhere")
+        for model in (opened, temporary):
+            assert model.classify(TEXTS)[0].revision == 2
+            with model.as_of(1) as past:
+                assert past.size == 40
+            model.erase(1)
+    assert check(tmp_path / "P") == check(tmp_path / "model") == []
 
 
 def test_saving_replaces_nothing(temporary: Model, fitted: Path, tmp_path: Path) -> None:
@@ -225,6 +255,23 @@ def test_a_snapshot_is_written_when_catching_up_has_become_work(
     assert check(path) == []
 
 
+def test_a_snapshot_that_cannot_be_written_keeps_nothing_open(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likewise.answering, "FEW_CHANGES", 3)
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    (path / "snapshot" / f".state.safetensors.{os.getpid()}").mkdir()  # takes the place of what is written first
+    model = Model.open(path)
+    model.teach([f"zebra {i}" for i in range(6)], ["animal"] * 6)
+    model.classify("zebra")
+    model.close()
+    with pytest.raises(LedgerError, match="closed"):
+        _ = model.revision
+    with Model.open(path) as again, pytest.raises(LedgerError, match="not yet from every file"):
+        again.erase(1)
+    assert check(path) == ["the erasure of revision 4 was interrupted: erase the same examples again to complete it"]
+
+
 def test_a_snapshot_ahead_of_its_ledger_is_never_believed(fitted: Path, tmp_path: Path) -> None:
     """A ledger restored from a backup is the truth, also when it has as many revisions again as were lost."""
     path = Path(shutil.copytree(fitted, tmp_path / "model"))
@@ -274,6 +321,19 @@ def test_collecting_or_closing_a_saved_model_keeps_it(fitted: Path, tmp_path: Pa
     with Model.open(tmp_path / "P") as model:
         assert model.classify("my parcel").revision == 2
     assert (tmp_path / "P" / "likewise.json").exists()
+
+
+def test_the_fork_of_a_process_leaves_its_models(temporary: Model) -> None:
+    for end in (temporary.close, gc.collect, temporary._discard):
+        child = os.fork()
+        if child == 0:
+            try:
+                end()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert temporary.size == 41
+        assert temporary._layout.manifest.exists()
 
 
 def test_a_process_that_ends_removes_its_unsaved_models(fitted: Path, tmp_path: Path) -> None:

@@ -119,6 +119,16 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
     sync(path.parent)
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    """Write a safetensors file; OSError, and nothing left behind, where it cannot be written."""
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=metadata)
+    except SafetensorError as error:  # which says no more of what the disk said than its words
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise OSError(f"{path}: cannot be written ({error})") from error
+
+
 def sync(path: Path) -> None:
     """Make a file's contents, or the names in a folder, survive a power loss."""
     handle = os.open(path, os.O_RDONLY)
@@ -293,7 +303,7 @@ def _write_decision(path: Path, decision: Decision) -> None:
         linear = trained.linear
         arrays.update({"head.weights": linear.weights, "head.bias": linear.bias})
         metadata["head"] = json.dumps({"labels": linear.labels, "task": linear.task, "revision": trained.revision})
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=metadata)
+    write_arrays(path, arrays, metadata)
 
 
 def read_decision(layout: Layout, number: int) -> Decision:

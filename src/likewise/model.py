@@ -22,7 +22,7 @@ from likewise.bundle import Layout, Manifest, datastore_of, read_manifest
 from likewise.comparing import changed_answers, differences
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
-from likewise.errors import LedgerReadOnly, RevisionError, UsageError
+from likewise.errors import LedgerReadOnly, LikewiseError, RevisionError, UsageError
 from likewise.moving import move
 from likewise.progress import Progress
 from likewise.saving import copy, save
@@ -68,8 +68,9 @@ class Model:
         self._temporary = temporary
         self._past = past
         self._binding = threading.RLock()
-        if temporary:  # nothing stays behind when nobody saves it, however the process goes on
-            weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
+        self._taken: weakref.WeakSet[Model] = weakref.WeakSet()  # past models that were taken from this one
+        # Nothing stays behind when nobody saves it, however the process goes on.
+        self._discard = weakref.finalize(self, _discard, root, os.getpid()) if temporary else None
         manifest = self._read(root)
         self._answering = Answering(self._layout, manifest, self._ledger, settings, self._at)
         if past:
@@ -85,7 +86,7 @@ class Model:
         return cls(Path(path), Settings.resolve(**settings))
 
     def _read(self, root: Path) -> Manifest:
-        layout, manifest = Layout(root), read_manifest(root)
+        layout, manifest = Layout(root.absolute()), read_manifest(root)  # the process may go elsewhere
         self._ledger = Ledger.open(
             datastore_of(layout, manifest),
             read_only=self._past is not None,
@@ -312,7 +313,10 @@ class Model:
         it when done with it. RevisionError for a revision that is none, UsageError for a time that
         cannot be read.
         """
-        return Model(self._layout.root, self.settings, past=Past(self, self._revision_of(when)))
+        with self._staying():
+            past = Model(self._layout.root, self.settings, past=Past(self, self._revision_of(when)))
+            self._taken.add(past)
+        return past
 
     def revert(self, when: int | str | datetime, by: str | None = None, note: str | None = None) -> Change:
         """Make every example what it was at a revision or a time, as a new change that can itself be reverted.
@@ -444,11 +448,20 @@ class Model:
         with self._staying(), self._answering.lock:
             save(self._layout, self._ledger, self._answering, target, link=self._temporary)
             if self._temporary:
-                self.close()
+                self._bind(target)
                 self._temporary = False
-                manifest = self._read(target)
-                self._answering.attach(self._layout, manifest, self._ledger)
+                if self._discard:
+                    self._discard()
         return self
+
+    def _bind(self, root: Path) -> None:
+        """Go on in a directory that is a copy of the one so far, with all past models that were taken from it."""
+        with self._answering.lock:
+            left, manifest = self._ledger, self._read(root)
+            self._answering.attach(self._layout, manifest, self._ledger)
+            left.close()
+        for past in list(self._taken):
+            past._bind(root)
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Write an independent copy, with its history, into a directory that does not exist yet."""
@@ -456,13 +469,17 @@ class Model:
 
     def close(self) -> None:
         """Let go of the directory; a model that was never saved is gone."""
-        if not self._temporary:
-            with contextlib.suppress(OSError):  # a snapshot only saves time
-                self._answering.refresh_snapshot()
-        self._ledger.close()
-        self._answering.let_go()
-        if self._temporary:
-            shutil.rmtree(self._layout.root, ignore_errors=True)
+        try:
+            if not self._temporary:
+                with contextlib.suppress(OSError, LikewiseError):  # a snapshot only saves time
+                    self._answering.refresh_snapshot()
+        finally:
+            self._ledger.close()
+            self._answering.let_go()
+            if self._past:
+                self._past.of._taken.discard(self)
+            if self._discard:
+                self._discard()
 
     def __enter__(self) -> Model:
         return self
@@ -474,6 +491,12 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<Model {self.path or 'not saved'}: {len(self.labels)} labels, revision {self.revision}>"
+
+
+def _discard(root: Path, made_by: int) -> None:
+    """Remove a model that was not saved, unless this is a fork of the process that has it."""
+    if os.getpid() == made_by:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def who(by: str | None) -> str:
