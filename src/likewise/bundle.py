@@ -33,7 +33,7 @@ from likewise.decision.head import HeadSettings, LinearHead
 from likewise.decision.trained import TrainedHead
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import Whitening
-from likewise.errors import ModelDamaged, ModelError, ModelForeign, ModelNewer, ModelNotFound
+from likewise.errors import LedgerError, ModelDamaged, ModelError, ModelForeign, ModelNewer, ModelNotFound
 from likewise.types import Task
 
 FORMAT = 1
@@ -191,6 +191,13 @@ def datastore_of(layout: Layout, manifest: Manifest) -> str | Path:
     return manifest.datastore or layout.datastore
 
 
+def require_unmoved(now: Manifest, known: Manifest) -> None:
+    """LedgerError where the datastore was moved since the manifest was `known`: nobody would follow a change to it."""
+    if now.datastore != known.datastore:
+        place = now.datastore or "the model directory"
+        raise LedgerError(f"the datastore was moved to {place} meanwhile, nothing was changed; try again")
+
+
 def refuse_taken(target: Path) -> None:
     """ModelError unless a model can be written to `target`: nothing is there, or an empty directory."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -254,17 +261,30 @@ def fingerprints(layout: Layout) -> dict[int, str]:
     return found
 
 
-def drop_generations(layout: Layout, keep: int) -> list[int]:
-    """Remove all generations but one, and what an interrupted fit left of others; the numbers of those removed."""
-    gone = [number for number in generations(layout) if number != keep]
-    for folder in layout.generation(keep).parent.iterdir():
-        if folder != layout.generation(keep):
-            shutil.rmtree(folder)
+def drop_generations(layout: Layout, before: int) -> list[int]:
+    """Remove the generations before one, and what interrupted refits left of them; the numbers of those removed.
+
+    Later ones stay: a refit may be about to answer from them.
+    """
+    gone = [number for number in generations(layout) if number < before]
+    unfinished = [path for path in layout.generation(before).parent.glob(".[0-9]*") if _number_of(path) <= before]
+    for folder in (*map(layout.generation, gone), *unfinished):
+        shutil.rmtree(folder)
     return gone
 
 
+def _number_of(unfinished: Path) -> int:
+    return int(unfinished.name.split(".")[1])
+
+
 def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
-    """Take all labels but the known ones out of a generation's tuned values: the one change that it ever undergoes."""
+    """Take all labels but the known ones out of a generation's tuned values: the one change that it ever undergoes.
+
+    A kill at any moment leaves something that the same call completes.
+    """
+    path = layout.decision(number)
+    for left in path.parent.glob(".decision.*"):
+        left.unlink(missing_ok=True)
     decision = read_decision(layout, number)
     tuned, head, trained = decision.tuned, decision.tuned.head, decision.head
     if {*tuned.thresholds, *head.maps, *(trained.linear.labels if trained else ())} <= set(known):
@@ -272,17 +292,31 @@ def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
     head = replace(head, maps={label: its for label, its in head.maps.items() if label in known})
     thresholds = {label: its for label, its in tuned.thresholds.items() if label in known}
     tuned = replace(tuned, head=head, thresholds=thresholds)
-    beside = layout.decision(number).with_name(f".decision.{os.getpid()}")
-    _write_decision(beside, replace(decision, tuned=tuned, head=trained.only(known) if trained else None))
-    sync(beside)
-    beside.replace(layout.decision(number))
-    _write_checksums(layout.generation(number))
+    beside = path.with_name(f".decision.{os.getpid()}")
+    try:
+        _write_decision(beside, replace(decision, tuned=tuned, head=trained.only(known) if trained else None))
+        sync(beside)
+        # First the checksum: as long as the old file has not given way, the labels say what is still to be done.
+        write_json(layout.checksums(number), {**_read_checksums(layout, number), path.name: digest(beside)})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync(path.parent)
 
 
 def _write_checksums(folder: Path) -> None:
     path = folder / "checksums.json"
     files = sorted(one for one in folder.rglob("*") if one.is_file() and one != path)
     write_json(path, {str(one.relative_to(folder)): digest(one) for one in files})
+
+
+def _read_checksums(layout: Layout, number: int) -> dict[str, str]:
+    """The SHA-256 of every file of a generation as it was written, by name; ModelDamaged."""
+    path = layout.checksums(number)
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
 
 
 def digest(path: Path) -> str:
@@ -337,9 +371,9 @@ def damaged_files(layout: Layout, number: int) -> list[str]:
     """What is wrong with the files of a generation, a sentence each; empty when every byte is as it was written."""
     folder = layout.generation(number)
     try:
-        expected: dict[str, str] = json.loads(layout.checksums(number).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return [f"{layout.checksums(number)}: cannot be read ({error})"]
+        expected = _read_checksums(layout, number)
+    except ModelDamaged as error:
+        return [str(error)]
     found = []
     for name, checksum in expected.items():
         if not (folder / name).is_file():

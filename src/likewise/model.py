@@ -168,12 +168,12 @@ class Model:
         With `from_end`, one that is too long comes back without its beginning, so that its end is what is read.
         DataError for a text that is none.
         """
-        return self._answering.encoder.measured(check_texts(texts, self.settings.max_text), from_end)
+        return self._answering.present_encoder().measured(check_texts(texts, self.settings.max_text), from_end)
 
     @property
     def max_tokens(self) -> int:
         """As many tokens of a text are read, special ones included."""
-        return self._answering.encoder.max_tokens
+        return self._answering.present_encoder().max_tokens
 
     def evaluate(
         self, texts: Sequence[str], labels: Sequence[Labels], progress: Callable[[int, int], None] | None = None

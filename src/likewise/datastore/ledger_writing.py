@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -223,9 +223,9 @@ def leave(connection: Connection, for_place: str) -> None:
     connection.execute(insert(meta), {"key": MOVED, "value": for_place})
 
 
-def drop_vectors(connection: Connection, keep: str) -> None:
-    """Delete the embeddings by all encoders but one."""
-    connection.execute(delete(embeddings).where(embeddings.c.fingerprint != keep))
+def drop_vectors(connection: Connection, keep: Collection[str]) -> None:
+    """Delete the embeddings by all encoders but those with these fingerprints."""
+    connection.execute(delete(embeddings).where(embeddings.c.fingerprint.not_in(keep)))
 
 
 def write_revision(connection: Connection, action: str, touched: int, by: str | None, note: str | None) -> int:
