@@ -212,6 +212,73 @@ def test_saving_replaces_nothing(temporary: Model, fitted: Path, tmp_path: Path)
     assert temporary.classify("my parcel").revision == 2
 
 
+def test_saving_where_no_model_can_be(temporary: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    inside = temporary._layout.generation(1) / "deep" / "copy"
+    before = sorted(tmp_path.rglob("*"))
+    for target in ("", ".", "..", "/", "../file/x", "../file/x/y", "../loop", "x" * 250, "new/" + "x" * 300, inside):
+        with pytest.raises(ModelError, match="choose another path"):
+            temporary.save(target)
+    with pytest.raises(ModelError, match="choose another path"):
+        temporary.copy_to(inside)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert temporary.path is None
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_saving_onto_a_link(temporary: Model, tmp_path: Path, there: bool) -> None:
+    place, link = tmp_path / "place", tmp_path / "link"
+    link.symlink_to(place)
+    if there:
+        place.mkdir()
+    assert temporary.save(link).path == place
+    assert link.is_symlink()
+    assert check(link) == []
+
+
+def test_a_copy_of_what_may_not_be_written_may_be(fitted: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    folders = [path, *(folder for folder in path.rglob("*") if folder.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    with Model.open(path) as model:
+        model.save(tmp_path / "P")
+    for folder in folders:
+        folder.chmod(0o755)
+    assert all(folder.stat().st_mode & 0o700 == 0o700 for folder in (tmp_path / "P").rglob("*") if folder.is_dir())
+
+
+@pytest.mark.filterwarnings("ignore:.*one example only")
+@pytest.mark.parametrize("later", [True, False])
+def test_a_copy_is_of_one_moment(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bool) -> None:
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    copy_to = Ledger.copy_to
+    with Model.open(path) as model, Model.open(path) as elsewhere:
+        model.classify(TEXTS)
+
+        def copied(ledger: Ledger, target: Path) -> None:
+            steps = [lambda: copy_to(ledger, target), lambda: elsewhere.teach("zebra", "animal")]
+            for step in steps if later else reversed(steps):
+                step()
+
+        def refitted(ledger: Ledger, target: Path) -> None:
+            copied(ledger, target)
+            if elsewhere.info.generation == 1:
+                elsewhere.refit(max_tokens=32)
+
+        for number, step in enumerate((copied, refitted)):
+            with monkeypatch.context() as patched:
+                patched.setattr(Ledger, "copy_to", step)
+                model.copy_to(tmp_path / f"{number}")
+            assert check(tmp_path / f"{number}") == []
+            with Model.open(tmp_path / f"{number}") as copy:
+                assert copy.revision == len(copy.history())
+                assert copy.classify("my parcel").revision == copy.revision
+
+
 def test_saving_into_an_empty_directory(temporary: Model, tmp_path: Path) -> None:
     (tmp_path / "P").mkdir()
     assert temporary.save(tmp_path / "P").path == tmp_path / "P"

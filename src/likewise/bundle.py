@@ -18,11 +18,13 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,11 +150,12 @@ def sync_all(folder: Path) -> None:
 def made_whole(target: Path) -> Iterator[Path]:
     """A folder beside `target` to be filled; it is flushed to the disk and gets that name, or goes again on an error.
 
-    ModelError where something is there already, but for an empty directory.
+    Links are followed. ModelError where something is there already, but for an empty directory.
     """
     refuse_taken(target)
+    target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    making = target.with_name(f".{target.name}.{os.getpid()}.saving")
+    making = _making(target)
     shutil.rmtree(making, ignore_errors=True)
     try:
         yield making
@@ -164,8 +167,15 @@ def made_whole(target: Path) -> Iterator[Path]:
     sync(target.parent)
 
 
+def _making(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.saving")
+
+
 def copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -> None:
-    """Put every file of a folder into a new one with `place`, or by copying it where that is refused."""
+    """Put every file of a folder into a new one with `place`, or by copying it where that is refused.
+
+    The new folders may be written, whatever the old ones may.
+    """
 
     def copy(a: str, b: str) -> None:
         try:
@@ -174,6 +184,8 @@ def copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -
             shutil.copyfile(a, b)
 
     shutil.copytree(source, target, copy_function=copy)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXU)
 
 
 def temporary_root() -> Path:
@@ -200,8 +212,19 @@ def require_unmoved(now: Manifest, known: Manifest) -> None:
 
 def refuse_taken(target: Path) -> None:
     """ModelError unless a model can be written to `target`: nothing is there, or an empty directory."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
+    place = Path(os.path.realpath(target))
+    try:
+        if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
+            raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
+        if place.exists() and place.samefile(os.curdir):
+            raise ModelError(f"{target}: is the working directory, which cannot give way; choose another path")
+        above = next(folder for folder in place.parents if folder.exists())
+        with contextlib.suppress(FileNotFoundError):
+            _making(above / place.name).lstat()  # whether there can be such a name
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise ModelError(f"{target}: no permission to write into {above}; choose another path")
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be made ({error.strerror}); choose another path") from error
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -222,9 +245,26 @@ def read_manifest(root: Path) -> Manifest:
             raise ModelNewer(
                 f"{root}: written in format {content['format']}, this Likewise reads up to {FORMAT}; upgrade likewise"
             )
-        return Manifest(**content)
+        manifest = Manifest(**content)
+        _require_types(manifest)
+        return manifest
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
+
+
+def _require_types(manifest: Manifest) -> None:
+    """TypeError where something in a manifest is not what its type says."""
+    wanted: dict[str, tuple[type, ...]] = {
+        "generation": (int,), "task": (str,), "recipe": (str,), "encoder": (str,), "settings": (dict,), "fit": (dict,),
+        "format": (int,), "datastore": (str, NoneType),
+    }  # fmt: skip
+    for name, kinds in wanted.items():
+        if type(value := getattr(manifest, name)) not in kinds:
+            raise TypeError(f"{name}: found {value!r}, expected {' or '.join(kind.__name__ for kind in kinds)}")
+    if manifest.task not in get_args(Task):
+        raise TypeError(f"task: found {manifest.task!r}, expected {' or '.join(get_args(Task))}")
+    if not isinstance(manifest.fit.get("fingerprint"), str):
+        raise TypeError("fit: found no fingerprint of the encoder")
 
 
 def write_generation(
@@ -237,7 +277,8 @@ def write_generation(
     final = layout.generation(number)
     making = final.with_name(f".{final.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
-    shutil.copytree(encoder, making / "encoder")
+    making.mkdir()
+    copy_tree(encoder, making / "encoder", shutil.copyfile)
     _write_decision(making / "decision.safetensors", decision)
     write_json(making / "info.json", info)
     _write_checksums(making)

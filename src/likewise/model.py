@@ -22,7 +22,7 @@ from likewise.bundle import Layout, Manifest, datastore_of, read_manifest
 from likewise.comparing import changed_answers, differences
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
-from likewise.errors import LedgerReadOnly, LikewiseError, RevisionError, UsageError
+from likewise.errors import LedgerReadOnly, LikewiseError, ModelError, RevisionError, UsageError
 from likewise.moving import move
 from likewise.progress import Progress
 from likewise.saving import copy, save
@@ -441,11 +441,11 @@ class Model:
                 f"this is the model as it stood at revision {self.revision}, which cannot be saved; "
                 "save the model, and revert the copy to that revision"
             )
-        target = Path(path)
-        if not self._temporary and target.resolve() == self._layout.root.resolve():
+        target = self._elsewhere(path)
+        if not self._temporary and target == self._layout.root.resolve():
             self._answering.refresh_snapshot()
             return self
-        with self._staying(), self._answering.lock:
+        with self._staying(), self._answering.lock:  # no answer from what is about to go
             save(self._layout, self._ledger, self._answering, target, link=self._temporary)
             if self._temporary:
                 self._bind(target)
@@ -465,7 +465,15 @@ class Model:
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Write an independent copy, with its history, into a directory that does not exist yet."""
-        copy(self._layout, self._ledger, self._answering, Path(path), link=self._temporary)
+        with self._staying():
+            copy(self._layout, self._ledger, self._answering, self._elsewhere(path), link=self._temporary)
+
+    def _elsewhere(self, path: str | os.PathLike[str]) -> Path:
+        """Where a path leads, links followed. ModelError for one inside the model."""
+        target = Path(os.path.realpath(path))
+        if self._layout.root.resolve() in target.parents:
+            raise ModelError(f"{target}: lies in the model itself; choose another path")
+        return target
 
     def close(self) -> None:
         """Let go of the directory; a model that was never saved is gone."""
