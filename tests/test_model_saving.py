@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ from hypothesis import strategies as st
 
 import likewise.answering
 import likewise.saving
-from likewise.bundle import Layout, read_manifest
+from likewise.bundle import Layout, read_manifest, write_manifest
 from likewise.checking import check
 from likewise.datastore.ledger import Ledger
-from likewise.errors import LedgerError, ModelError
+from likewise.errors import LedgerBusy, LedgerError, ModelError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.settings import Settings
@@ -277,6 +278,16 @@ def test_a_copy_is_of_one_moment(fitted: Path, tmp_path: Path, monkeypatch: pyte
             with Model.open(tmp_path / f"{number}") as copy:
                 assert copy.revision == len(copy.history())
                 assert copy.classify("my parcel").revision == copy.revision
+
+        def again(ledger: Ledger, target: Path) -> None:
+            copy_to(ledger, target)
+            now = read_manifest(path)
+            write_manifest(Layout(path), replace(now, generation=3 - now.generation))
+
+        monkeypatch.setattr(Ledger, "copy_to", again)
+        with pytest.raises(LedgerBusy, match="faster than it can be copied"):
+            model.save(tmp_path / "never")
+        assert not (tmp_path / "never").exists()
 
 
 def test_saving_into_an_empty_directory(temporary: Model, tmp_path: Path) -> None:

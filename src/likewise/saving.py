@@ -20,6 +20,10 @@ from likewise.bundle import (
 )
 from likewise.card import write_card
 from likewise.datastore.ledger import Ledger
+from likewise.errors import LedgerBusy
+
+ATTEMPTS = 5
+"""How often a copy of the ledger begins anew when the model is refitted or moved under it."""
 
 
 def save(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, link: bool) -> None:
@@ -49,8 +53,8 @@ def copy(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, 
 
 
 def _copy_ledger(layout: Layout, ledger: Ledger, answering: Answering, target: Path) -> Manifest:
-    """Copy the ledger while no other process refits or moves it; the manifest of that moment."""
-    while True:
+    """Copy the ledger while no other process refits or moves it; the manifest of that moment. LedgerBusy."""
+    for _ in range(ATTEMPTS):
         with answering.lock:
             answering.renew()
             manifest = answering.manifest
@@ -58,3 +62,4 @@ def _copy_ledger(layout: Layout, ledger: Ledger, answering: Answering, target: P
         if read_manifest(layout.root) == manifest:
             return manifest
         target.unlink()
+    raise LedgerBusy(f"{layout.root}: it is refitted or moved faster than it can be copied; try again later")
