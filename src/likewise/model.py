@@ -352,7 +352,8 @@ class Model:
         Recipe, encoder and the fit's settings are those of the present generation unless others are given. It answers
         until the new one is complete, in every process, and is kept until `prune`. `work` is where training keeps its
         checkpoints: the same call goes on there after a kill. `source_task` (texts, labels) is another task, for a
-        recipe that learns from one. Errors as those of a fit; LedgerReadOnly.
+        recipe that learns from one. Errors as those of a fit; LedgerReadOnly; LedgerError where examples were erased
+        meanwhile, which it would know.
         """
         from likewise.refitting import refit
 
