@@ -27,6 +27,7 @@ from likewise.bundle import (
     write_json,
     write_manifest,
 )
+from likewise.checking import check
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.decision.head import HeadSettings
 from likewise.decision.tuning import Tuned
@@ -198,6 +199,22 @@ def test_a_manifest_that_cannot_be_used(tmp_path: Path, content: str, kind: type
     assert type(caught.value) is kind and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"generation": "1"}, {"generation": None}, {"generation": True}, {"task": "x"}, {"recipe": 5}, {"encoder": []},
+        {"settings": None}, {"fit": []}, {"fit": {}}, {"fit": {"fingerprint": 1}}, {"datastore": 5}, {"format": True},
+        {"generation": 99},
+    ],
+)  # fmt: skip
+def test_a_manifest_of_other_types_is_damage(finished: Path, tmp_path: Path, altered: dict[str, object]) -> None:
+    path = Path(shutil.copytree(finished, tmp_path / "model"))
+    write_json(Layout(path).manifest, {**json.loads(Layout(path).manifest.read_text()), **altered})
+    with pytest.raises(ModelDamaged, match=str(path)):
+        Model.open(path)
+    assert any(str(path) in sentence for sentence in check(path))
+
+
 # Kills: a process is ended just before each thing that it does to a file, one after the other
 
 KILLED = """
@@ -267,8 +284,8 @@ assert left["nothing"] > 10 and left["a model"] > 0
 
 SWITCH = """
 root = Path(sys.argv[2])
-old = Manifest(1, "single", "frozen", "tiny", {}, {"note": "x" * 100_000})
-new = Manifest(2, "single", "frozen", "tiny", {}, {"note": "y" * 200_000})
+old = Manifest(1, "single", "frozen", "tiny", {}, {"fingerprint": "x" * 100_000})
+new = Manifest(2, "single", "frozen", "tiny", {}, {"fingerprint": "y" * 200_000})
 moment, seen = 0, []
 while True:
     moment += 1

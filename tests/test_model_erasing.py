@@ -6,13 +6,15 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from likewise import bundle
 from likewise.checking import check
 from likewise.datastore.ledger import Ledger
-from likewise.errors import ExampleError, LedgerBusy, LedgerReadOnly
+from likewise.errors import ExampleError, LedgerBusy, LedgerError, LedgerReadOnly
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import LikewiseWarning
@@ -152,6 +154,28 @@ def test_an_interrupted_erasure_is_found_and_completed(model: Model, monkeypatch
     monkeypatch.undo()
     assert model.erase([1, 2]).ids == (2,)
     assert check(model.path) == []
+
+
+@pytest.mark.parametrize("step", ["write_arrays", "digest", "write_json", "sync"])
+def test_an_erasure_that_stops_at_the_tuned_values_is_completed(
+    model: Model, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    assert model.path is not None
+    number, work, seen = secret_id(model), getattr(bundle, step), []
+
+    def full(*given: Any) -> Any:
+        seen.append(given)
+        work(*given)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle, step, full)
+    with pytest.raises(LedgerError, match="erase the same examples again"):
+        model.erase(number)
+    monkeypatch.undo()
+    assert seen
+    assert model.erase(number).ids == ()
+    assert check(model.path) == []
+    assert not [path for path in model.path.rglob("*") if path.is_file() and LABEL.encode() in path.read_bytes()]
 
 
 def test_a_past_model_cannot_erase(model: Model) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from likewise import refitting
+from likewise import answering, refitting
 from likewise.bundle import Layout, fingerprints, generations
 from likewise.checking import check
-from likewise.errors import LedgerReadOnly, SettingError, UsageError
+from likewise.errors import LedgerError, LedgerReadOnly, ModelDamaged, ModelError, SettingError, UsageError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Prediction
@@ -140,7 +140,7 @@ def test_a_copy_keeps_the_generations_and_pruning_removes_them(model: Model, oth
         layout = Layout(tmp_path / "copy")
         assert generations(layout) == [1, 2]
         size = layout.datastore.stat().st_size
-        (layout.generation(3).parent / ".0003.123").mkdir()  # what a killed refit leaves
+        (layout.generation(2).parent / ".0002.123").mkdir()  # what a killed refit leaves
         expected = copy.classify(ASKED)
         assert copy.prune() == [1]
         assert [path.name for path in layout.generation(2).parent.iterdir()] == ["0002"]
@@ -197,6 +197,118 @@ def test_another_recipe_gets_no_settings_that_it_has_no_use_for(model: Model) ->
     assert model.refit(recipe="frozen").kept == "frozen"
     with pytest.raises(SettingError, match="objective"):
         model.refit(recipe="frozen", objective="pairs")
+
+
+# Two processes at once
+
+
+def test_pruning_leaves_what_a_refit_is_about_to_answer_from(
+    model: Model, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.path is not None
+    embed = refitting._embed
+    with Model.open(model.path) as elsewhere:
+
+        def pruned(*given: Any) -> None:
+            embed(*given)
+            assert elsewhere.prune() == []
+
+        monkeypatch.setattr(refitting, "_embed", pruned)
+        assert model.refit(encoder=other).generation == 2
+        assert same(elsewhere.classify(ASKED), model.classify(ASKED))
+        assert elsewhere.prune() == [1]
+    assert check(model.path) == []
+
+
+def test_a_refit_that_was_overtaken_and_pruned_ends_in_an_error(
+    model: Model, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.path is not None
+    embed = refitting._embed
+    with Model.open(model.path) as elsewhere:
+
+        def overtaken(*given: Any) -> None:
+            monkeypatch.setattr(refitting, "_embed", embed)
+            assert elsewhere.refit(max_tokens=32).generation == 3
+            assert elsewhere.prune() == [1, 2]
+            embed(*given)
+
+        monkeypatch.setattr(refitting, "_embed", overtaken)
+        with pytest.raises(ModelError, match="generation 2 was pruned"):
+            model.refit(encoder=other)
+        assert same(elsewhere.classify(ASKED), model.classify(ASKED))
+        assert model.info.generation == 3
+    assert check(model.path) == []
+
+
+@pytest.mark.parametrize("step", ["best", "_embed"])
+def test_a_refit_to_examples_that_were_erased_meanwhile_is_none(
+    model: Model, other: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    assert model.path is not None
+    done = getattr(refitting, step)
+    with Model.open(model.path) as elsewhere:
+
+        def erased(*given: Any) -> Any:
+            found = done(*given)
+            elsewhere.erase(1)
+            return found
+
+        monkeypatch.setattr(refitting, step, erased)
+        with pytest.raises(LedgerError, match="erased during the refit"):
+            model.refit(encoder=other)
+        monkeypatch.undo()
+        assert generations(Layout(model.path)) == [1]
+        assert model.classify(ASKED) == elsewhere.classify(ASKED)
+        assert model.refit(encoder=other).generation == 2
+    assert check(model.path) == []
+
+
+def test_after_a_refit_and_a_prune_elsewhere_everything_goes_on(model: Model, other: str) -> None:
+    """For models that have not loaded their encoder yet, and do not know of either."""
+    assert model.path is not None
+    models = [Model.open(model.path) for _ in range(4)]
+    model.refit(encoder=other, max_tokens=32)
+    model.prune()
+    classifies, counts, measures, erases = models
+    assert same(classifies.classify(ASKED), model.classify(ASKED))
+    assert counts.max_tokens == 32
+    assert len(measures.measured(ASKED)) == len(ASKED)
+    assert erases.erase(1).ids == (1,)
+    for one in models:
+        one.close()
+    assert check(model.path) == []
+
+
+def test_a_generation_that_could_not_be_taken_up_is_taken_up_later(model: Model, other: str) -> None:
+    assert model.path is not None
+    with Model.open(model.path) as elsewhere:
+        expected = elsewhere.classify(ASKED)
+        model.refit(encoder=other)
+        decision = Layout(model.path).decision(2)
+        away = decision.rename(decision.with_name("away"))
+        with pytest.raises(ModelDamaged):
+            elsewhere.classify(ASKED)
+        assert elsewhere.info.generation == 1
+        away.rename(decision)
+        assert same(elsewhere.classify(ASKED), model.classify(ASKED))
+        assert not same(elsewhere.classify(ASKED), expected)
+        elsewhere.teach("a sick bird", "health")
+        assert elsewhere.classify("a sick bird").neighbours[0].distance == pytest.approx(0, abs=1e-6)
+    assert check(model.path) == []
+
+
+def test_who_does_not_know_of_a_refit_leaves_its_snapshot(
+    model: Model, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.path is not None
+    monkeypatch.setattr(answering, "FEW_CHANGES", 3)
+    texts, labels = zip(*NEW, strict=True)
+    with Model.open(model.path) as elsewhere:
+        elsewhere.teach(list(texts), list(labels))
+        elsewhere.classify(ASKED)
+        model.refit(encoder=other)
+    assert check(model.path) == []
 
 
 KILLED = """

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,10 @@ from hypothesis import strategies as st
 
 import likewise.answering
 import likewise.saving
-from likewise.bundle import Layout, read_manifest
+from likewise.bundle import Layout, read_manifest, write_manifest
 from likewise.checking import check
-from likewise.errors import ModelError
+from likewise.datastore.ledger import Ledger
+from likewise.errors import LedgerBusy, LedgerError, ModelError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.settings import Settings
@@ -136,6 +140,36 @@ def test_the_first_save_binds_and_the_second_copies(temporary: Model, tmp_path: 
     assert shape(p) == shape(q)
 
 
+def test_what_is_changed_during_the_first_save_is_kept(
+    temporary: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = threading.Thread(target=temporary.forget, args=(1,))
+    copy_to = Ledger.copy_to
+
+    def copied(ledger: Ledger, path: Path) -> None:
+        copy_to(ledger, path)
+        other.start()
+        other.join(0.5)  # what does not wait for the save is done by then
+
+    monkeypatch.setattr(Ledger, "copy_to", copied)
+    temporary.save(tmp_path / "P")
+    other.join()
+    assert (temporary.revision, temporary.examples([1])) == (3, [])
+    assert check(tmp_path / "P") == []
+
+
+def test_past_models_go_along_with_the_first_save(temporary: Model, tmp_path: Path) -> None:
+    with temporary.as_of(1) as past, past.as_of(1) as further, temporary.as_of(1) as closed:
+        expected = past.classify(TEXTS)
+        closed.close()
+        temporary.save(tmp_path / "P")
+        temporary.teach("zebra", "animal")
+        assert past.classify(TEXTS) == further.classify(TEXTS) == expected
+        assert (past.size, further.size, past.path) == (40, 40, tmp_path / "P")
+        with pytest.raises(LedgerError, match="closed"):
+            _ = closed.size
+
+
 def test_saving_where_it_lies_is_no_copy(fitted: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(fitted, tmp_path / "model"))
     with Model.open(path) as model:
@@ -143,6 +177,23 @@ def test_saving_where_it_lies_is_no_copy(fitted: Path, tmp_path: Path) -> None:
         assert model.save(tmp_path / "nothing" / ".." / "model") is model
         assert model.path == path
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_process_may_go_to_another_directory(
+    temporary: Model, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(fitted, tmp_path / "model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Model.open("model") as opened:
+        temporary.save("P")
+        monkeypatch.chdir("elsewhere")
+        for model in (opened, temporary):
+            assert model.classify(TEXTS)[0].revision == 2
+            with model.as_of(1) as past:
+                assert past.size == 40
+            model.erase(1)
+    assert check(tmp_path / "P") == check(tmp_path / "model") == []
 
 
 def test_saving_replaces_nothing(temporary: Model, fitted: Path, tmp_path: Path) -> None:
@@ -160,6 +211,83 @@ def test_saving_replaces_nothing(temporary: Model, fitted: Path, tmp_path: Path)
     assert all(after[path] == content for path, content in before.items() if path.is_relative_to(folder))
     assert temporary.path is None
     assert temporary.classify("my parcel").revision == 2
+
+
+def test_saving_where_no_model_can_be(temporary: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    inside = temporary._layout.generation(1) / "deep" / "copy"
+    before = sorted(tmp_path.rglob("*"))
+    for target in ("", ".", "..", "/", "../file/x", "../file/x/y", "../loop", "x" * 250, "new/" + "x" * 300, inside):
+        with pytest.raises(ModelError, match="choose another path"):
+            temporary.save(target)
+    with pytest.raises(ModelError, match="choose another path"):
+        temporary.copy_to(inside)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert temporary.path is None
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_saving_onto_a_link(temporary: Model, tmp_path: Path, there: bool) -> None:
+    place, link = tmp_path / "place", tmp_path / "link"
+    link.symlink_to(place)
+    if there:
+        place.mkdir()
+    assert temporary.save(link).path == place
+    assert link.is_symlink()
+    assert check(link) == []
+
+
+def test_a_copy_of_what_may_not_be_written_may_be(fitted: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    folders = [path, *(folder for folder in path.rglob("*") if folder.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    with Model.open(path) as model:
+        model.save(tmp_path / "P")
+    for folder in folders:
+        folder.chmod(0o755)
+    assert all(folder.stat().st_mode & 0o700 == 0o700 for folder in (tmp_path / "P").rglob("*") if folder.is_dir())
+
+
+@pytest.mark.filterwarnings("ignore:.*one example only")
+@pytest.mark.parametrize("later", [True, False])
+def test_a_copy_is_of_one_moment(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: bool) -> None:
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    copy_to = Ledger.copy_to
+    with Model.open(path) as model, Model.open(path) as elsewhere:
+        model.classify(TEXTS)
+
+        def copied(ledger: Ledger, target: Path) -> None:
+            steps = [lambda: copy_to(ledger, target), lambda: elsewhere.teach("zebra", "animal")]
+            for step in steps if later else reversed(steps):
+                step()
+
+        def refitted(ledger: Ledger, target: Path) -> None:
+            copied(ledger, target)
+            if elsewhere.info.generation == 1:
+                elsewhere.refit(max_tokens=32)
+
+        for number, step in enumerate((copied, refitted)):
+            with monkeypatch.context() as patched:
+                patched.setattr(Ledger, "copy_to", step)
+                model.copy_to(tmp_path / f"{number}")
+            assert check(tmp_path / f"{number}") == []
+            with Model.open(tmp_path / f"{number}") as copy:
+                assert copy.revision == len(copy.history())
+                assert copy.classify("my parcel").revision == copy.revision
+
+        def again(ledger: Ledger, target: Path) -> None:
+            copy_to(ledger, target)
+            now = read_manifest(path)
+            write_manifest(Layout(path), replace(now, generation=3 - now.generation))
+
+        monkeypatch.setattr(Ledger, "copy_to", again)
+        with pytest.raises(LedgerBusy, match="faster than it can be copied"):
+            model.save(tmp_path / "never")
+        assert not (tmp_path / "never").exists()
 
 
 def test_saving_into_an_empty_directory(temporary: Model, tmp_path: Path) -> None:
@@ -203,6 +331,23 @@ def test_a_snapshot_is_written_when_catching_up_has_become_work(
             model.classify("zebra")
         assert snapshot_of(model) == expected
     assert check(path) == []
+
+
+def test_a_snapshot_that_cannot_be_written_keeps_nothing_open(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likewise.answering, "FEW_CHANGES", 3)
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    (path / "snapshot" / f".state.safetensors.{os.getpid()}").mkdir()  # takes the place of what is written first
+    model = Model.open(path)
+    model.teach([f"zebra {i}" for i in range(6)], ["animal"] * 6)
+    model.classify("zebra")
+    model.close()
+    with pytest.raises(LedgerError, match="closed"):
+        _ = model.revision
+    with Model.open(path) as again, pytest.raises(LedgerError, match="not yet from every file"):
+        again.erase(1)
+    assert check(path) == ["the erasure of revision 4 was interrupted: erase the same examples again to complete it"]
 
 
 def test_a_snapshot_ahead_of_its_ledger_is_never_believed(fitted: Path, tmp_path: Path) -> None:
@@ -254,6 +399,19 @@ def test_collecting_or_closing_a_saved_model_keeps_it(fitted: Path, tmp_path: Pa
     with Model.open(tmp_path / "P") as model:
         assert model.classify("my parcel").revision == 2
     assert (tmp_path / "P" / "likewise.json").exists()
+
+
+def test_the_fork_of_a_process_leaves_its_models(temporary: Model) -> None:
+    for end in (temporary.close, gc.collect, temporary._discard):
+        child = os.fork()
+        if child == 0:
+            try:
+                end()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert temporary.size == 41
+        assert temporary._layout.manifest.exists()
 
 
 def test_a_process_that_ends_removes_its_unsaved_models(fitted: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from likewise.bundle import Layout
+from likewise import moving, refitting
+from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
 from likewise.datastore import ledger_postgres
 from likewise.errors import LedgerAway, LedgerError, ModelForeign, UsageError
@@ -158,6 +159,64 @@ def test_a_model_hears_of_changes_before_it_is_asked(model: Model, server: Serve
         server.start()
         (second,) = model.teach("a blue tree", "health").ids
         eventually(lambda: second in other._answering._state.label_sets())
+
+
+@pytest.mark.parametrize("by", ["this model", "another"])
+def test_a_refit_goes_along_with_a_move(local: Model, place: str, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    assert local.path is not None
+    best = refitting.best
+    with Model.open(local.path) as another:
+        mover = local if by == "this model" else another
+
+        def moved(found: Any) -> Any:
+            mover.move(place)
+            mover.teach("a sick bird", "health")
+            return best(found)
+
+        monkeypatch.setattr(refitting, "best", moved)
+        local.refit(max_tokens=32)
+        manifest = read_manifest(local.path)
+        assert (manifest.datastore, manifest.generation) == (place, 2)
+        for one in (local, another):
+            assert one.classify("a sick bird").neighbours[0].id == 41
+    assert check(local.path) == []
+
+
+def test_a_refit_that_meets_a_move_at_its_end_fails_and_loses_nothing(
+    model: Model, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.path is not None
+    embed, further = refitting._embed, server.place()
+    with Model.open(model.path) as another:
+
+        def moved(*given: Any) -> None:
+            embed(*given)
+            another.move(further)
+
+        monkeypatch.setattr(refitting, "_embed", moved)
+        with pytest.raises(LedgerError, match="was moved to postgresql"):
+            model.refit(max_tokens=32)
+        manifest = read_manifest(model.path)
+        assert (manifest.datastore, manifest.generation) == (further, 1)
+        model.teach("a sick bird", "health")
+        assert another.classify("a sick bird").neighbours[0].id == 41
+
+
+def test_a_move_keeps_what_a_refit_wrote(local: Model, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert local.path is not None
+    require_room = moving.require_room
+    with Model.open(local.path) as another:
+
+        def refitted(url: str) -> None:
+            require_room(url)
+            another.refit(max_tokens=32)
+
+        monkeypatch.setattr(moving, "require_room", refitted)
+        local.move(place)
+        manifest = read_manifest(local.path)
+        assert (manifest.datastore, manifest.generation) == (place, 2)
+        assert alike(told(another.classify(ASKED)), told(local.classify(ASKED)), ROUNDING)
+    assert check(local.path) == []
 
 
 def test_a_password_gets_nowhere(local: Model, place: str, monkeypatch: pytest.MonkeyPatch) -> None:

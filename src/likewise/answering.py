@@ -59,19 +59,22 @@ class Answering:
         self.attach(layout, manifest, ledger)
 
     def attach(self, layout: Layout, manifest: Manifest, ledger: Ledger) -> None:
-        """Answer from this model directory from now on; its snapshot is taken over where there is one."""
-        self.manifest = manifest
-        self.decision: Decision = read_decision(layout, manifest.generation)
+        """Answer from this model directory from now on; its snapshot is taken over where there is one.
+
+        What fails leaves everything as it was, to be tried again at the next answer.
+        """
+        decision = read_decision(layout, manifest.generation)
+        state = self._fresh_state(manifest, decision, ledger)
+        if state.read(layout.snapshot):
+            state.read_texts(ledger)
+        if state.revision > ledger.revision():  # an older ledger was put in place: it is the truth
+            state = self._fresh_state(manifest, decision, ledger)
+            with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
+                layout.snapshot.unlink(missing_ok=True)
+        self.manifest, self.decision, self._state = manifest, decision, state
         self._layout, self._ledger = layout, ledger
         self._on_server = is_url(ledger.name)
         self.stale = False
-        self._state = self._fresh_state()
-        if self._state.read(layout.snapshot):
-            self._state.read_texts(ledger)
-        if self._state.revision > ledger.revision():  # an older ledger was put in place: it is the truth
-            self._state = self._fresh_state()
-            with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
-                layout.snapshot.unlink(missing_ok=True)
         if self._follower is not None:
             self._follower.stop()
         self._follower = Follower(ledger, self.catch_up) if self._on_server and self.at is None else None
@@ -79,15 +82,15 @@ class Answering:
     def reread_decision(self) -> None:
         """Take over the tuned values as they are in the directory now, and make the state afresh."""
         with self.lock:
+            self.renew()
             self.decision = read_decision(self._layout, self.manifest.generation)
-            self._state = self._fresh_state()
+            self._state = self._fresh_state(self.manifest, self.decision, self._ledger)
             self._recent.clear()
 
-    def _fresh_state(self) -> State:
-        manifest = self.manifest
+    def _fresh_state(self, manifest: Manifest, decision: Decision, ledger: Ledger) -> State:
         return State(
-            self.decision, manifest.task, self.fingerprint, manifest.generation, self._encode, self._on_server,
-            self._ledger.labels_before_renaming,
+            decision, manifest.task, str(manifest.fit["fingerprint"]), manifest.generation, self._encode,
+            is_url(ledger.name), ledger.labels_before_renaming,
         )  # fmt: skip
 
     def _encode(self, texts: list[str]) -> NDArray[np.float32]:
@@ -97,6 +100,13 @@ class Answering:
     def fingerprint(self) -> str:
         """Of the encoder."""
         return str(self.manifest.fit["fingerprint"])
+
+    def present_encoder(self) -> Encoder:
+        """The encoder; before it is loaded, that of the generation which answers now: an earlier one may be gone."""
+        with self.lock:
+            if "encoder" not in self.__dict__:
+                self.current()
+            return self.encoder
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -115,6 +125,9 @@ class Answering:
         if self._follower is not None:
             self._follower.stop()
             self._follower = None
+        self._drop_encoder()
+
+    def _drop_encoder(self) -> None:
         self.__dict__.pop("encoder", None)
         self._recent.clear()
 
@@ -154,9 +167,10 @@ class Answering:
                 self._ledger.reopen(place, lock_timeout=self.settings.lock_timeout)
             elif manifest.generation == self.manifest.generation:
                 return
-            if manifest.generation != self.manifest.generation:
-                self.let_go()
+            before = self.manifest.generation
             self.attach(self._layout, manifest, self._ledger)
+            if manifest.generation != before:
+                self._drop_encoder()
 
     def embed(
         self, texts: list[str], progress: Callable[[int, int], None] | None = None
@@ -175,7 +189,7 @@ class Answering:
         """
         alone = hashlib.blake2b(texts[0].encode(), digest_size=16).digest() if len(texts) == 1 else None
         with self.lock:
-            encoder, fingerprint = self.encoder, self.fingerprint
+            encoder, fingerprint = self.present_encoder(), self.fingerprint
             if alone in self._recent:
                 self._recent[alone] = found = self._recent.pop(alone)  # the last again
                 return *found, fingerprint
@@ -262,6 +276,8 @@ class Answering:
         with self.lock:
             writable = self.at is None and not self._ledger.read_only
             if writable and self._state.unsaved > max(FEW_CHANGES, len(self._state) // 20):
+                if read_manifest(self._layout.root).generation != self.manifest.generation:
+                    return  # a refit elsewhere has written the snapshot of another one
                 if self._ledger.erased(self._state.seen):  # a state of before must not come back to the disk
                     self._state.follow(self._ledger)
                 self._state.write(self._layout.snapshot)

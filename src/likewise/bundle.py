@@ -18,11 +18,13 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,7 @@ from safetensors.numpy import save_file
 from likewise.decision.head import HeadSettings, LinearHead
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import Whitening
-from likewise.errors import ModelDamaged, ModelError, ModelForeign, ModelNewer, ModelNotFound
+from likewise.errors import LedgerError, ModelDamaged, ModelError, ModelForeign, ModelNewer, ModelNotFound
 from likewise.types import Task
 
 FORMAT = 1
@@ -118,6 +120,16 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
     sync(path.parent)
 
 
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
+    """Write a safetensors file; OSError, and nothing left behind, where it cannot be written."""
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=metadata)
+    except SafetensorError as error:  # which says no more of what the disk said than its words
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise OSError(f"{path}: cannot be written ({error})") from error
+
+
 def sync(path: Path) -> None:
     """Make a file's contents, or the names in a folder, survive a power loss."""
     handle = os.open(path, os.O_RDONLY)
@@ -137,11 +149,12 @@ def sync_all(folder: Path) -> None:
 def made_whole(target: Path) -> Iterator[Path]:
     """A folder beside `target` to be filled; it is flushed to the disk and gets that name, or goes again on an error.
 
-    ModelError where something is there already, but for an empty directory.
+    Links are followed. ModelError where something is there already, but for an empty directory.
     """
     refuse_taken(target)
+    target = Path(os.path.realpath(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    making = target.with_name(f".{target.name}.{os.getpid()}.saving")
+    making = _making(target)
     shutil.rmtree(making, ignore_errors=True)
     try:
         yield making
@@ -153,8 +166,15 @@ def made_whole(target: Path) -> Iterator[Path]:
     sync(target.parent)
 
 
+def _making(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.saving")
+
+
 def copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -> None:
-    """Put every file of a folder into a new one with `place`, or by copying it where that is refused."""
+    """Put every file of a folder into a new one with `place`, or by copying it where that is refused.
+
+    The new folders may be written, whatever the old ones may.
+    """
 
     def copy(a: str, b: str) -> None:
         try:
@@ -163,6 +183,8 @@ def copy_tree(source: Path, target: Path, place: Callable[[str, str], object]) -
             shutil.copyfile(a, b)
 
     shutil.copytree(source, target, copy_function=copy)
+    for folder in (target, *(path for path in target.rglob("*") if path.is_dir())):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXU)
 
 
 def temporary_root() -> Path:
@@ -180,10 +202,28 @@ def datastore_of(layout: Layout, manifest: Manifest) -> str | Path:
     return manifest.datastore or layout.datastore
 
 
+def require_unmoved(now: Manifest, known: Manifest) -> None:
+    """LedgerError where the datastore was moved since the manifest was `known`: nobody would follow a change to it."""
+    if now.datastore != known.datastore:
+        place = now.datastore or "the model directory"
+        raise LedgerError(f"the datastore was moved to {place} meanwhile, nothing was changed; try again")
+
+
 def refuse_taken(target: Path) -> None:
     """ModelError unless a model can be written to `target`: nothing is there, or an empty directory."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
+    place = Path(os.path.realpath(target))
+    try:
+        if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
+            raise ModelError(f"{target}: there is something already; choose another path, or remove it first")
+        if place.exists() and place.samefile(os.curdir):
+            raise ModelError(f"{target}: is the working directory, which cannot give way; choose another path")
+        above = next(folder for folder in place.parents if folder.exists())
+        with contextlib.suppress(FileNotFoundError):
+            _making(above / place.name).lstat()  # whether there can be such a name
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise ModelError(f"{target}: no permission to write into {above}; choose another path")
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be made ({error.strerror}); choose another path") from error
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -204,9 +244,26 @@ def read_manifest(root: Path) -> Manifest:
             raise ModelNewer(
                 f"{root}: written in format {content['format']}, this Likewise reads up to {FORMAT}; upgrade likewise"
             )
-        return Manifest(**content)
+        manifest = Manifest(**content)
+        _require_types(manifest)
+        return manifest
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
+
+
+def _require_types(manifest: Manifest) -> None:
+    """TypeError where something in a manifest is not what its type says."""
+    wanted: dict[str, tuple[type, ...]] = {
+        "generation": (int,), "task": (str,), "recipe": (str,), "encoder": (str,), "settings": (dict,), "fit": (dict,),
+        "format": (int,), "datastore": (str, NoneType),
+    }  # fmt: skip
+    for name, kinds in wanted.items():
+        if type(value := getattr(manifest, name)) not in kinds:
+            raise TypeError(f"{name}: found {value!r}, expected {' or '.join(kind.__name__ for kind in kinds)}")
+    if manifest.task not in get_args(Task):
+        raise TypeError(f"task: found {manifest.task!r}, expected {' or '.join(get_args(Task))}")
+    if not isinstance(manifest.fit.get("fingerprint"), str):
+        raise TypeError("fit: found no fingerprint of the encoder")
 
 
 def write_generation(
@@ -219,7 +276,8 @@ def write_generation(
     final = layout.generation(number)
     making = final.with_name(f".{final.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
-    shutil.copytree(encoder, making / "encoder")
+    making.mkdir()
+    copy_tree(encoder, making / "encoder", shutil.copyfile)
     _write_decision(making / "decision.safetensors", decision)
     write_json(making / "info.json", info)
     _write_checksums(making)
@@ -243,17 +301,30 @@ def fingerprints(layout: Layout) -> dict[int, str]:
     return found
 
 
-def drop_generations(layout: Layout, keep: int) -> list[int]:
-    """Remove all generations but one, and what an interrupted fit left of others; the numbers of those removed."""
-    gone = [number for number in generations(layout) if number != keep]
-    for folder in layout.generation(keep).parent.iterdir():
-        if folder != layout.generation(keep):
-            shutil.rmtree(folder)
+def drop_generations(layout: Layout, before: int) -> list[int]:
+    """Remove the generations before one, and what interrupted refits left of them; the numbers of those removed.
+
+    Later ones stay: a refit may be about to answer from them.
+    """
+    gone = [number for number in generations(layout) if number < before]
+    unfinished = [path for path in layout.generation(before).parent.glob(".[0-9]*") if _number_of(path) <= before]
+    for folder in (*map(layout.generation, gone), *unfinished):
+        shutil.rmtree(folder)
     return gone
 
 
+def _number_of(unfinished: Path) -> int:
+    return int(unfinished.name.split(".")[1])
+
+
 def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
-    """Take all labels but the known ones out of a generation's tuned values: the one change that it ever undergoes."""
+    """Take all labels but the known ones out of a generation's tuned values: the one change that it ever undergoes.
+
+    A kill at any moment leaves something that the same call completes.
+    """
+    path = layout.decision(number)
+    for left in path.parent.glob(".decision.*"):
+        left.unlink(missing_ok=True)
     decision = read_decision(layout, number)
     tuned, head, trained = decision.tuned, decision.tuned.head, decision.head
     if {*tuned.thresholds, *head.maps, *(trained.labels if trained else ())} <= set(known):
@@ -261,17 +332,31 @@ def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
     head = replace(head, maps={label: its for label, its in head.maps.items() if label in known})
     thresholds = {label: its for label, its in tuned.thresholds.items() if label in known}
     tuned = replace(tuned, head=head, thresholds=thresholds)
-    beside = layout.decision(number).with_name(f".decision.{os.getpid()}")
-    _write_decision(beside, replace(decision, tuned=tuned, head=trained.only(known) if trained else None))
-    sync(beside)
-    beside.replace(layout.decision(number))
-    _write_checksums(layout.generation(number))
+    beside = path.with_name(f".decision.{os.getpid()}")
+    try:
+        _write_decision(beside, replace(decision, tuned=tuned, head=trained.only(known) if trained else None))
+        sync(beside)
+        # First the checksum: as long as the old file has not given way, the labels say what is still to be done.
+        write_json(layout.checksums(number), {**_read_checksums(layout, number), path.name: digest(beside)})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync(path.parent)
 
 
 def _write_checksums(folder: Path) -> None:
     path = folder / "checksums.json"
     files = sorted(one for one in folder.rglob("*") if one.is_file() and one != path)
     write_json(path, {str(one.relative_to(folder)): digest(one) for one in files})
+
+
+def _read_checksums(layout: Layout, number: int) -> dict[str, str]:
+    """The SHA-256 of every file of a generation as it was written, by name; ModelDamaged."""
+    path = layout.checksums(number)
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelDamaged(f"{path}: cannot be read ({error}); restore it from a backup") from error
 
 
 def digest(path: Path) -> str:
@@ -291,7 +376,7 @@ def _write_decision(path: Path, decision: Decision) -> None:
     if trained := decision.head:
         arrays.update({"head.weights": trained.weights, "head.bias": trained.bias})
         metadata["head"] = json.dumps({"labels": trained.labels, "task": trained.task})
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=metadata)
+    write_arrays(path, arrays, metadata)
 
 
 def read_decision(layout: Layout, number: int) -> Decision:
@@ -325,9 +410,9 @@ def damaged_files(layout: Layout, number: int) -> list[str]:
     """What is wrong with the files of a generation, a sentence each; empty when every byte is as it was written."""
     folder = layout.generation(number)
     try:
-        expected: dict[str, str] = json.loads(layout.checksums(number).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return [f"{layout.checksums(number)}: cannot be read ({error})"]
+        expected = _read_checksums(layout, number)
+    except ModelDamaged as error:
+        return [str(error)]
     found = []
     for name, checksum in expected.items():
         if not (folder / name).is_file():

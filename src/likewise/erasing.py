@@ -20,7 +20,7 @@ from likewise.answering import Answering
 from likewise.bundle import Layout, generations, keep_labels
 from likewise.card import write_card
 from likewise.datastore.ledger import Ledger
-from likewise.errors import LedgerBusy, LedgerError
+from likewise.errors import LedgerBusy, LedgerError, LikewiseError
 from likewise.types import Erasure
 
 BEYOND = (
@@ -39,6 +39,7 @@ def erase(
 
     An error after the first step says that the erasure is to be completed by the same call.
     """
+    answering.renew()
     erasure = ledger.erase(ids, by=by, note=note)
     try:
         layout.snapshot.unlink(missing_ok=True)
@@ -52,7 +53,7 @@ def erase(
             if layout.card.exists():
                 write_card(layout, answering.manifest, answering.decision, ledger.labels())
         ledger.complete()
-    except (LedgerError, OSError) as error:
+    except (LikewiseError, OSError) as error:
         kind = LedgerBusy if isinstance(error, LedgerBusy) else LedgerError
         raise kind(
             f"the examples were erased at revision {erasure.revision}, but not yet from every file ({error}); "

@@ -6,8 +6,9 @@ import contextlib
 import getpass
 import os
 import shutil
+import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from likewise.bundle import Layout, Manifest, datastore_of, read_manifest
 from likewise.comparing import changed_answers, differences
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
-from likewise.errors import LedgerReadOnly, RevisionError, UsageError
+from likewise.errors import LedgerReadOnly, LikewiseError, ModelError, RevisionError, UsageError
 from likewise.moving import move
 from likewise.progress import Progress
 from likewise.saving import copy, save
@@ -76,8 +77,10 @@ class Model:
         self.settings = settings
         self._temporary = temporary
         self._past = past
-        if temporary:  # nothing stays behind when nobody saves it, however the process goes on
-            weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
+        self._binding = threading.RLock()
+        self._taken: weakref.WeakSet[Model] = weakref.WeakSet()  # past models that were taken from this one
+        # Nothing stays behind when nobody saves it, however the process goes on.
+        self._discard = weakref.finalize(self, _discard, root, os.getpid()) if temporary else None
         manifest = self._read(root)
         self._answering = Answering(self._layout, manifest, self._ledger, settings, self._at)
         if past:
@@ -93,13 +96,13 @@ class Model:
         return cls(Path(path), Settings.resolve(**settings))
 
     def _read(self, root: Path) -> Manifest:
-        self._layout = Layout(root)
-        manifest = read_manifest(root)
+        layout, manifest = Layout(root.absolute()), read_manifest(root)  # the process may go elsewhere
         self._ledger = Ledger.open(
-            datastore_of(self._layout, manifest),
+            datastore_of(layout, manifest),
             read_only=self._past is not None,
             lock_timeout=self.settings.lock_timeout,
         )
+        self._layout = layout
         return manifest
 
     @property
@@ -174,12 +177,12 @@ class Model:
         With `from_end`, one that is too long comes back without its beginning, so that its end is what is read.
         DataError for a text that is none.
         """
-        return self._answering.encoder.measured(check_texts(texts, self.settings.max_text), from_end)
+        return self._answering.present_encoder().measured(check_texts(texts, self.settings.max_text), from_end)
 
     @property
     def max_tokens(self) -> int:
         """As many tokens of a text are read, special ones included."""
-        return self._answering.encoder.max_tokens
+        return self._answering.present_encoder().max_tokens
 
     def evaluate(
         self, texts: Sequence[str], labels: Sequence[Labels], progress: Callable[[int, int], None] | None = None
@@ -235,7 +238,8 @@ class Model:
             NewExample(text, label_set, ref, embedding)
             for text, label_set, ref, embedding in zip(checked, label_sets, given, embeddings, strict=True)
         ]
-        return self._writable.teach(new, fingerprint, on_conflict=on_conflict, **said)
+        with self._writable() as ledger:
+            return ledger.teach(new, fingerprint, on_conflict=on_conflict, **said)
 
     def forget(
         self, ids: int | Sequence[int], by: str | None = None, note: str | None = None, seen: int | None = None
@@ -244,9 +248,9 @@ class Model:
 
         `seen`: the last revision that the caller has seen; ExampleChanged for an example that was changed after it.
         """
-        return self._writable.forget(
-            check_ids(ids), by=who(by), note=check_string(note, "note"), seen=check_number(seen, "seen")
-        )
+        numbers, said, last = check_ids(ids), check_string(note, "note"), check_number(seen, "seen")
+        with self._writable() as ledger:
+            return ledger.forget(numbers, by=who(by), note=said, seen=last)
 
     def relabel(
         self,
@@ -264,15 +268,16 @@ class Model:
             labels = [cast(Labels, labels)]
         numbers = check_ids(ids, paired=True)
         label_sets = check_label_sets(labels, len(numbers), self.task)
-        return self._writable.relabel(
-            numbers, label_sets, by=who(by), note=check_string(note, "note"), seen=check_number(seen, "seen")
-        )
+        said, last = check_string(note, "note"), check_number(seen, "seen")
+        with self._writable() as ledger:
+            return ledger.relabel(numbers, label_sets, by=who(by), note=said, seen=last)
 
     def rename_label(self, old: str, new: str, by: str | None = None, note: str | None = None) -> Change:
         """Give a label another name, one that is not in use. LabelUnknown, LabelTaken."""
         (former,) = check_labels(old, "single", "old label")
         (name,) = check_labels(new, "single", "new label")
-        return self._writable.rename_label(former, name, by=who(by), note=check_string(note, "note"))
+        with self._writable() as ledger:
+            return ledger.rename_label(former, name, by=who(by), note=check_string(note, "note"))
 
     def merge_labels(
         self, labels: str | Sequence[str], into: str, by: str | None = None, note: str | None = None
@@ -280,7 +285,8 @@ class Model:
         """Make one label, new or there already, of several. LabelUnknown."""
         (name,) = check_labels(into, "single", "into")
         olds = check_labels(labels, None, "labels")
-        return self._writable.merge_labels(olds, name, by=who(by), note=check_string(note, "note"))
+        with self._writable() as ledger:
+            return ledger.merge_labels(olds, name, by=who(by), note=check_string(note, "note"))
 
     def examples(
         self,
@@ -322,14 +328,18 @@ class Model:
         it when done with it. RevisionError for a revision that is none, UsageError for a time that
         cannot be read.
         """
-        return Model(self._layout.root, self.settings, past=Past(self, self._revision_of(when)))
+        with self._staying():
+            past = Model(self._layout.root, self.settings, past=Past(self, self._revision_of(when)))
+            self._taken.add(past)
+        return past
 
     def revert(self, when: int | str | datetime, by: str | None = None, note: str | None = None) -> Change:
         """Make every example what it was at a revision or a time, as a new change that can itself be reverted.
 
         `ids` are the examples that it changed. Errors as those of `as_of`.
         """
-        return self._writable.revert(self._revision_of(when), by=who(by), note=check_string(note, "note"))
+        with self._writable() as ledger:
+            return ledger.revert(self._revision_of(when), by=who(by), note=check_string(note, "note"))
 
     def erase(self, ids: int | Sequence[int], by: str | None = None, note: str | None = None) -> Erasure:
         """Take examples out for good, out of the past as well, and out of every file of the directory.
@@ -339,7 +349,8 @@ class Model:
         unknown or was erased; LedgerBusy or LedgerError where it could not be completed: the same call completes it.
         """
         numbers, said = check_ids(ids), check_string(note, "note")
-        return erase(self._layout, self._writable, self._answering, numbers, who(by), said)
+        with self._writable() as ledger:
+            return erase(self._layout, ledger, self._answering, numbers, who(by), said)
 
     def refit(
         self,
@@ -357,15 +368,17 @@ class Model:
         Recipe, encoder and the fit's settings are those of the present generation unless others are given. It answers
         until the new one is complete, in every process, and is kept until `prune`. `work` is where training keeps its
         checkpoints: the same call goes on there after a kill. `source_task` (texts, labels) is another task, for a
-        recipe that learns from one. Errors as those of a fit; LedgerReadOnly.
+        recipe that learns from one. Errors as those of a fit; LedgerReadOnly; LedgerError where examples were erased
+        meanwhile, which it would know.
         """
         from likewise.refitting import refit
 
-        return refit(
-            self._layout, self._writable, self._answering, recipe=recipe, encoder=encoder, given=settings,
-            source_task=source_task, work=work, progress=progress or Progress(), by=who(by),
-            note=check_string(note, "note"),
-        )  # fmt: skip
+        with self._writable() as ledger:
+            return refit(
+                self._layout, ledger, self._answering, recipe=recipe, encoder=encoder, given=settings,
+                source_task=source_task, work=work, progress=progress or Progress(), by=who(by),
+                note=check_string(note, "note"),
+            )  # fmt: skip
 
     def move(self, datastore: str, by: str | None = None, note: str | None = None) -> int:
         """Move the datastore to `postgresql://user@host/database?schema=name`, or back: "sqlite". The new revision.
@@ -375,13 +388,15 @@ class Model:
         """
         if self._temporary:
             raise UsageError("the model was not saved yet; save it, then move its datastore")
-        return move(self._layout, self._writable, self._answering, datastore, who(by), check_string(note, "note"))
+        with self._writable() as ledger:
+            return move(self._layout, ledger, self._answering, datastore, who(by), check_string(note, "note"))
 
     def prune(self) -> list[int]:
         """Remove the generations that answer no more, and their embeddings; their numbers. The history stays."""
         from likewise.refitting import prune
 
-        return prune(self._layout, self._writable, self._answering)
+        with self._writable() as ledger:
+            return prune(self._layout, ledger, self._answering)
 
     def diff(self, first: int | str | datetime, second: int | str | datetime) -> list[Difference]:
         """The examples that are not at `second` what they were at `first`, by id."""
@@ -414,15 +429,22 @@ class Model:
             )
         return moment
 
-    @property
-    def _writable(self) -> Ledger:
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[Ledger]:
         """The ledger, for a change. LedgerReadOnly where this is a past model."""
         if self._past:
             raise LedgerReadOnly(
                 f"this is the model as it stood at revision {self.revision}, which cannot be changed; "
                 "change the model itself, or revert it to that revision"
             )
-        return self._ledger
+        with self._staying():
+            yield self._ledger
+
+    @contextlib.contextmanager
+    def _staying(self) -> Iterator[None]:
+        """The model stays in its directory meanwhile: the first save takes it to another, and waits."""
+        with self._binding if self._temporary else contextlib.nullcontext():
+            yield
 
     # The directory
 
@@ -437,32 +459,53 @@ class Model:
                 f"this is the model as it stood at revision {self.revision}, which cannot be saved; "
                 "save the model, and revert the copy to that revision"
             )
-        target = Path(path)
-        if not self._temporary and target.resolve() == self._layout.root.resolve():
+        target = self._elsewhere(path)
+        if not self._temporary and target == self._layout.root.resolve():
             self._answering.refresh_snapshot()
             return self
-        with self._answering.lock:
+        with self._staying(), self._answering.lock:  # no answer from what is about to go
             save(self._layout, self._ledger, self._answering, target, link=self._temporary)
             if self._temporary:
-                self.close()
+                self._bind(target)
                 self._temporary = False
-                manifest = self._read(target)
-                self._answering.attach(self._layout, manifest, self._ledger)
+                if self._discard:
+                    self._discard()
         return self
+
+    def _bind(self, root: Path) -> None:
+        """Go on in a directory that is a copy of the one so far, with all past models that were taken from it."""
+        with self._answering.lock:
+            left, manifest = self._ledger, self._read(root)
+            self._answering.attach(self._layout, manifest, self._ledger)
+            left.close()
+        for past in list(self._taken):
+            past._bind(root)
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
         """Write an independent copy, with its history, into a directory that does not exist yet."""
-        copy(self._layout, self._ledger, self._answering, Path(path), link=self._temporary)
+        with self._staying():
+            copy(self._layout, self._ledger, self._answering, self._elsewhere(path), link=self._temporary)
+
+    def _elsewhere(self, path: str | os.PathLike[str]) -> Path:
+        """Where a path leads, links followed. ModelError for one inside the model."""
+        target = Path(os.path.realpath(path))
+        if self._layout.root.resolve() in target.parents:
+            raise ModelError(f"{target}: lies in the model itself; choose another path")
+        return target
 
     def close(self) -> None:
         """Let go of the directory; a model that was never saved is gone."""
-        if not self._temporary:
-            with contextlib.suppress(OSError):  # a snapshot only saves time
-                self._answering.refresh_snapshot()
-        self._ledger.close()
-        self._answering.let_go()
-        if self._temporary:
-            shutil.rmtree(self._layout.root, ignore_errors=True)
+        try:
+            if not self._temporary:
+                with contextlib.suppress(OSError, LikewiseError):  # a snapshot only saves time
+                    self._answering.refresh_snapshot()
+        finally:
+            self._ledger.close()
+            self._answering.let_go()
+            if self._past:
+                self._past.of._taken.discard(self)
+            if self._discard:
+                self._discard()
 
     def __enter__(self) -> Model:
         return self
@@ -474,6 +517,12 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<Model {self.path or 'not saved'}: {len(self.labels)} labels, revision {self.revision}>"
+
+
+def _discard(root: Path, made_by: int) -> None:
+    """Remove a model that was not saved, unless this is a fork of the process that has it."""
+    if os.getpid() == made_by:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def who(by: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from likewise.answering import Answering
-from likewise.bundle import Layout, write_manifest
+from likewise.bundle import Layout, read_manifest, require_unmoved, write_manifest
 from likewise.datastore.ledger import Ledger, is_url, require_room
 from likewise.errors import ModelForeign, UsageError
 
@@ -29,9 +29,14 @@ def move(layout: Layout, ledger: Ledger, answering: Answering, place: str, by: s
     else:
         raise UsageError(f"datastore: found {place!r}, expected postgresql://user@host/database, or {FILE!r}")
     target, named = (layout.datastore, None) if place == FILE else (place, place)
+
+    def switch() -> None:
+        now = read_manifest(layout.root)  # a refit elsewhere may have written it
+        require_unmoved(now, answering.manifest)
+        write_manifest(layout, replace(now, datastore=named))
+
     with answering.lock:
-        manifest = replace(answering.manifest, datastore=named)
-        revision = ledger.move_to(target, lambda: write_manifest(layout, manifest), by=by, note=note)
+        revision = ledger.move_to(target, switch, by=by, note=note)
         if not is_url(ledger.name):
             ledger.scrub()
         answering.renew()

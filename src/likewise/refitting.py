@@ -11,22 +11,32 @@ A text that it has not met, because it was taught meanwhile or stands in the pas
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from likewise.answering import Answering
-from likewise.bundle import Layout, Manifest, drop_generations, generations, write_manifest
+from likewise.bundle import (
+    Layout,
+    Manifest,
+    drop_generations,
+    fingerprints,
+    generations,
+    read_manifest,
+    require_unmoved,
+    write_manifest,
+)
 from likewise.candidates import Candidate, Encoded, best, candidates, keep, nearest, parts_of
 from likewise.card import write_card
 from likewise.datastore.ledger import Delta, Ledger
 from likewise.decision.tuning import scores
 from likewise.encoders import Embeddings
-from likewise.errors import LedgerReadOnly, SettingError, UsageError
+from likewise.errors import LedgerError, LedgerReadOnly, LikewiseError, ModelError, SettingError, UsageError
 from likewise.job import Job, checked
 from likewise.planning import of_use
 from likewise.progress import Progress
@@ -55,7 +65,8 @@ def refit(
     """Make a new generation and answer from it. Raises what a fit raises; after any error the present one goes on.
 
     `source_task`: texts and labels of another task, for a recipe that learns from one; models do not keep them.
-    `given` are settings in the place of the present generation's.
+    `given` are settings in the place of the present generation's. LedgerError where examples were erased meanwhile,
+    which the new generation would know, or where the datastore was moved while it was about to answer.
     """
     if ledger.read_only:
         raise LedgerReadOnly(f"{layout.root}: may not be written; use an account that may")
@@ -77,9 +88,15 @@ def refit(
             before = _before(job, present, answering)
             encoded = chosen.finish()
             progress.stage("Writing the new generation")
+            answering.catch_up()  # the datastore may have been moved
+            _require_unerased(ledger, at)
             manifest = _write(layout, old, job, found, encoded, time.monotonic() - started, at)
-            _embed(ledger, deltas, encoded)
-            revision = ledger.refit(lambda: write_manifest(layout, manifest), by=by, note=note)
+            try:
+                _embed(ledger, deltas, encoded)
+                revision = _switch(layout, ledger, answering.manifest, manifest, at, by, note)
+            except LikewiseError:
+                _withdraw(layout, ledger, manifest.generation)
+                raise
             shutil.rmtree(job.work, ignore_errors=True)
         finally:
             progress.done()
@@ -87,7 +104,7 @@ def refit(
         answering.renew()
         if layout.card.exists():
             answering.write_snapshot(layout)
-            write_card(layout, manifest, answering.decision, ledger.labels())
+            write_card(layout, answering.manifest, answering.decision, ledger.labels())
     return Refit(
         generation=manifest.generation,
         revision=revision,
@@ -105,13 +122,59 @@ def refit(
 
 def prune(layout: Layout, ledger: Ledger, answering: Answering) -> list[int]:
     """Remove the generations that no longer answer, and their embeddings; the numbers of those removed."""
-    with answering.lock:
-        answering.renew()
-        keeping, fingerprint = answering.manifest.generation, answering.fingerprint
-    gone = drop_generations(layout, keeping)
-    ledger.drop_embeddings(fingerprint)
+    answering.renew()
+    gone: list[int] = []
+    _drop(layout, ledger, lambda present: gone.extend(drop_generations(layout, present)))
     ledger.scrub()
     return gone
+
+
+def _switch(
+    layout: Layout, ledger: Ledger, known: Manifest, made: Manifest, at: int, by: str | None, note: str | None
+) -> int:
+    """Let the new generation answer; the revision. What others have done since `known` and revision `at` is kept."""
+
+    def switch() -> None:
+        now = read_manifest(layout.root)
+        require_unmoved(now, known)
+        _require_unerased(ledger, at)
+        if not layout.decision(made.generation).exists():
+            raise ModelError(
+                f"generation {made.generation} was pruned before it could answer, the present one goes on; refit again"
+            )
+        write_manifest(layout, replace(made, datastore=now.datastore))
+
+    return ledger.refit(switch, by=by, note=note)
+
+
+def _require_unerased(ledger: Ledger, at: int) -> None:
+    if ledger.erased(at):
+        raise LedgerError(
+            "examples were erased during the refit, which has learnt from them; the present generation goes on, "
+            "refit again"
+        )
+
+
+def _withdraw(layout: Layout, ledger: Ledger, number: int) -> None:
+    """Remove a generation that was not to be, unless it answers all the same."""
+
+    def remove(present: int) -> None:
+        if present != number:
+            shutil.rmtree(layout.generation(number), ignore_errors=True)
+
+    with contextlib.suppress(LikewiseError):
+        _drop(layout, ledger, remove)
+
+
+def _drop(layout: Layout, ledger: Ledger, remove: Callable[[int], None]) -> None:
+    """Call `remove` with the generation that answers, then delete the embeddings of generations that are gone."""
+
+    def remaining() -> set[str]:
+        manifest = read_manifest(layout.root)
+        remove(manifest.generation)
+        return {str(manifest.fit["fingerprint"]), *fingerprints(layout).values()}
+
+    ledger.drop_embeddings(remaining)
 
 
 def _settings(

@@ -8,31 +8,58 @@ from dataclasses import replace
 from pathlib import Path
 
 from likewise.answering import Answering
-from likewise.bundle import Layout, copy_tree, generations, made_whole, write_manifest
+from likewise.bundle import (
+    Layout,
+    Manifest,
+    copy_tree,
+    generations,
+    made_whole,
+    read_decision,
+    read_manifest,
+    write_manifest,
+)
 from likewise.card import write_card
 from likewise.datastore.ledger import Ledger
+from likewise.errors import LedgerBusy
+
+ATTEMPTS = 5
+"""How often a copy of the ledger begins anew when the model is refitted or moved under it."""
 
 
 def save(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, link: bool) -> None:
-    """Write the copy beside its place, flush it to the disk, then give it its name. ModelError when one is there.
-
-    Hold the answering's lock, so that the snapshot is of the datastore's revision.
-    """
+    """Write the copy beside its place, flush it to the disk, then give it its name. ModelError when one is there."""
     with made_whole(target) as making:
         copy(layout, ledger, answering, making, link=link)
 
 
 def copy(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, link: bool) -> None:
-    """Write an independent copy into a directory that does not exist yet.
+    """Write an independent copy into a directory that does not exist yet, whatever others do to the model meanwhile.
 
     `link`: share the generations' files with the original, for one whose own names are removed right after.
     """
     other = Layout(target)
     other.root.mkdir()
     other.generation(0).parent.mkdir()
+    manifest = _copy_ledger(layout, ledger, answering, other.datastore)
     for number in generations(layout):
         copy_tree(layout.generation(number), other.generation(number), os.link if link else shutil.copyfile)
-    ledger.copy_to(other.datastore)
-    answering.write_snapshot(other)
-    write_card(other, answering.manifest, answering.decision, ledger.labels())
-    write_manifest(other, replace(answering.manifest, datastore=None))
+    with Ledger.open(other.datastore, read_only=True) as copied:
+        with answering.lock:
+            state = answering.current()
+            if (state.revision, state.generation) == (copied.revision(), manifest.generation):
+                state.write(other.snapshot)  # otherwise it is made when the copy is opened
+        write_card(other, manifest, read_decision(other, manifest.generation), copied.labels())
+    write_manifest(other, replace(manifest, datastore=None))
+
+
+def _copy_ledger(layout: Layout, ledger: Ledger, answering: Answering, target: Path) -> Manifest:
+    """Copy the ledger while no other process refits or moves it; the manifest of that moment. LedgerBusy."""
+    for _ in range(ATTEMPTS):
+        with answering.lock:
+            answering.renew()
+            manifest = answering.manifest
+        ledger.copy_to(target)
+        if read_manifest(layout.root) == manifest:
+            return manifest
+        target.unlink()
+    raise LedgerBusy(f"{layout.root}: it is refitted or moved faster than it can be copied; try again later")

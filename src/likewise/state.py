@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from likewise.bundle import Decision
+from likewise.bundle import Decision, write_arrays
 from likewise.datastore.index import Hits, Index
 from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
 from likewise.decision.blend import blend, shares
@@ -281,7 +280,7 @@ class State:
         return {example: self._sets[code] for example, code in self._of.items()}
 
     def write(self, path: Path) -> None:
-        """Write a snapshot, whole or not at all. It holds no texts."""
+        """Write a snapshot, whole or not at all. It holds no texts. OSError where it cannot be written."""
         header = {
             "format": SNAPSHOT_FORMAT,
             "revision": self.revision,
@@ -292,7 +291,7 @@ class State:
         }
         path.parent.mkdir(exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file(self.arrays(), beside, metadata={"state": json.dumps(header)})
+        write_arrays(beside, self.arrays(), {"state": json.dumps(header)})
         beside.replace(path)
         self.unsaved = 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,10 +318,13 @@ class Ledger(LedgerView):
             switch()
         return revision
 
-    def drop_embeddings(self, keep: str) -> None:
-        """Delete the embeddings by all encoders but the one with this fingerprint."""
+    def drop_embeddings(self, keep: Callable[[], Collection[str]]) -> None:
+        """Delete the embeddings by all encoders but those with the fingerprints that `keep` gives.
+
+        It is called when no refit can end, and no move, before this is done.
+        """
         with self._write() as connection:
-            drop_vectors(connection, keep)
+            drop_vectors(connection, keep())
 
     def scrub(self) -> None:
         """Rewrite the files, so that they hold nothing of what was deleted. LedgerBusy while others read."""

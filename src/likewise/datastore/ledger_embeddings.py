@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,6 @@ def write_vectors(connection: Connection, vectors: Mapping[int, bytes], fingerpr
         connection.execute(insert(embeddings), rows)
 
 
-def drop_vectors(connection: Connection, keep: str) -> None:
-    """Delete the embeddings by all encoders but one."""
-    connection.execute(delete(embeddings).where(embeddings.c.fingerprint != keep))
+def drop_vectors(connection: Connection, keep: Collection[str]) -> None:
+    """Delete the embeddings by all encoders but those with these fingerprints."""
+    connection.execute(delete(embeddings).where(embeddings.c.fingerprint.not_in(keep)))
