@@ -23,6 +23,7 @@ from likewise.service.errors import Kind, Refusal, refusal_of
 from likewise.service.guard import Guard
 from likewise.service.paths import Paths
 from likewise.service.routes import classification, examples, health, history, labels, model, page, predict
+from likewise.service.schemas import KINDS
 from likewise.service.serving import Serving
 from likewise.service.tokens import Tokens
 from likewise.settings import Settings
@@ -96,7 +97,7 @@ def _describe(app: FastAPI, task: Task, secured: bool) -> None:
         schemas.pop(name, None)
     if task == "single":
         for name in ("NewExample", "Relabel"):
-            schemas[name]["properties"]["labels"]["anyOf"][1].update(minItems=1, maxItems=1)
+            schemas[name]["properties"]["labels"]["oneOf"][1].update(minItems=1, maxItems=1)
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):  # what may be left out cannot be null
@@ -131,7 +132,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     if first["type"] == "json_invalid":
         refusal = Refusal("bad_request", "the body is no JSON", "send a JSON object", inference="Validation")
     else:
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(str(part) for part in first["loc"] if part not in KINDS)
         refusal = Refusal("invalid", f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}", "see /docs")
     return refusal.response(request.url.path)
 
