@@ -54,6 +54,25 @@ def test_a_body_that_does_not_come_is_given_up(path: Path, serve: Any) -> None:
         assert client.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET /health HT"])
+@pytest.mark.parametrize("used", [0, 2])
+def test_a_request_whose_head_does_not_come_is_given_up(path: Path, serve: Any, sent: bytes, used: int) -> None:
+    """One that asks in time is kept, also idle after an answer."""
+    with serve(path, http_timeout=0.3) as client:
+        with socket.create_connection(("127.0.0.1", client.base_url.port), 20) as slow:
+            for _ in range(used):
+                slow.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += (part := slow.recv(1000))
+                    assert part
+                time.sleep(0.4)
+            if sent or not used:
+                slow.sendall(sent)
+                assert slow.recv(1000) == b""  # it was closed
+        assert client.get("/health").status_code == 200
+
+
 def test_a_body_is_read_up_to_its_bound() -> None:
     async def received(*parts: bytes, most: int, declared: str | None = None) -> bytes:
         messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
