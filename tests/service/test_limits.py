@@ -176,7 +176,12 @@ def test_a_datastore_that_is_locked_too_long_says_so_and_where_only_in_the_log(
     logger.setLevel(logging.INFO)
     locked = serve(path, lock_timeout=0.1, http_log="requests")
     with locked as client, Ledger.open(path / "datastore.db") as ledger, ledger._write():
-        answer = client.patch("/v1/examples/1", json={"labels": "x"})
-        assert told(answer) == (503, "unavailable")
-        assert str(path) not in answer.text and "datastore.db" not in answer.text
+        for answer in (
+            client.patch("/v1/examples/1", json={"labels": "x"}),
+            client.delete("/v1/examples/1", params={"erase": True}),
+            client.delete("/v1/examples/1", params={"erase": True}, headers={"If-Match": "1"}),
+        ):
+            assert told(answer) == (503, "unavailable")
+            assert answer.json()["error"]["message"].endswith("nothing was changed")
+            assert str(path) not in answer.text and "datastore.db" not in answer.text
     assert "LedgerBusy: " in caplog.text and "datastore.db" in caplog.text

@@ -133,6 +133,16 @@ def test_an_erased_example_is_gone_from_the_past(client: httpx.Client, path: Pat
     refused(client.delete("/v1/examples/41", params={"erase": "true"}), 404, "not_found", "was erased already")
 
 
+def test_an_example_is_erased_as_it_was_seen_and_one_that_was_forgotten_too(client: httpx.Client) -> None:
+    client.patch("/v1/examples/1", json={"labels": "invoice"})
+    erase, seen = {"erase": "true"}, {"If-Match": "1"}
+    refused(client.delete("/v1/examples/1", params=erase, headers=seen), 409, "conflict")
+    assert client.delete("/v1/examples/1", params=erase, headers={"If-Match": "2"}).json()["revision"] == 4
+    client.delete("/v1/examples/2")
+    assert client.delete("/v1/examples/2", params=erase, headers=seen).json()["ids"] == [2]
+    refused(client.delete("/v1/examples/4711", params=erase, headers=seen), 404, "not_found")
+
+
 def test_labels_are_counted_renamed_and_merged(client: httpx.Client) -> None:
     assert client.get("/v1/labels").json() == {
         "labels": [{"label": "delivery", "examples": 20}, {"label": "invoice", "examples": 20}]
