@@ -31,10 +31,13 @@ class Access:
     hosts: frozenset[str]
     origins: frozenset[str]
 
-    def by(self, method: str, path: str, headers: Headers) -> str | None:
-        """The name of whoever asks, None where there are no tokens. Refusal for a request that may not be."""
+    def check(self, headers: Headers) -> None:
+        """Refusal for a request by another name, or from another's page."""
         self._check_host(headers)
         self._check_origin(headers)
+
+    def by(self, method: str, path: str, headers: Headers) -> str | None:
+        """The name of whoever asks, None where there are no tokens. Refusal for who may not ask for this."""
         if self.tokens is None or path in OPEN:
             return None
         try:

@@ -19,6 +19,7 @@ from likewise import __version__
 from likewise.bundle import read_manifest
 from likewise.errors import LikewiseError
 from likewise.service.access import OPEN, Access, hosts, origins
+from likewise.service.admission import Admission
 from likewise.service.errors import Kind, Refusal, refusal_of
 from likewise.service.guard import Guard
 from likewise.service.paths import Paths
@@ -74,14 +75,14 @@ def make_app(path: Path, settings: Settings, *, auth: bool | None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     _describe(app, read_manifest(path).task, secured=auth is True or (auth is None and bool(tokens.listed())))
-    app.add_middleware(
-        Guard, access=access, paths=Paths(app.openapi()["paths"], ("/docs", "/openapi.json")), settings=settings
-    )
+    paths = Paths(app.openapi()["paths"], ("/docs", "/openapi.json"))
+    app.add_middleware(Admission, access=access, paths=paths, settings=settings)
     if access.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=sorted(access.origins), allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "If-Match"], expose_headers=["ETag", "Retry-After"],
         )  # fmt: skip
+    app.add_middleware(Guard, access=access, settings=settings)  # the last is the outermost
     return app
 
 

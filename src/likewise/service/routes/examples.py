@@ -141,7 +141,7 @@ async def forget(
     return json_response({"ids": list(done.ids), "revision": done.revision})
 
 
-def _erased(serving: Serving, id: int, by: str | None, seen: int | None) -> dict[str, Any]:
+def _erased(serving: Serving, id: int, by: str, seen: int | None) -> dict[str, Any]:
     model = serving.model
     begun = seen is not None and bool(model.examples([id]))
     if begun:
