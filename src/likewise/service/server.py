@@ -80,7 +80,16 @@ def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[
         return
     with listening, tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder:
         os.environ.setdefault(SHARED, folder)
-        Multiprocess(config, [listening]).run()
+        _Workers(config, [listening]).run()
+
+
+class _Workers(Multiprocess):
+    """Processes that share a socket. This one lets go of it when they stop: who connects later waits for nobody."""
+
+    def terminate_all(self) -> None:
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
 
 
 def configured(factory: Callable[[], FastAPI], settings: Settings) -> uvicorn.Config:
