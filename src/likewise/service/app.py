@@ -131,7 +131,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = error.errors()[0]
     if first["type"] == "json_invalid":
-        refusal = Refusal("bad_request", "the body is no JSON", "send a JSON object", inference="Validation")
+        refusal = Refusal("bad_request", "the body is no JSON", "send a JSON object")
     else:
         place = ".".join(str(part) for part in first["loc"] if part not in KINDS)
         refusal = Refusal("invalid", f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}", "see /docs")
