@@ -109,7 +109,7 @@ def test_what_waits_is_bounded_and_can_be_tried_again(path: Path, serve: Any) ->
             assert answer.json()["error"]["type"] == "overloaded"
         assert {answer.status_code for answer in answers} == {200, 503}
         crowd = client.post("/predict", json={"inputs": [["a"], ["b"], ["c"]]})
-        assert (crowd.status_code, crowd.json()["error_type"]) == (429, "Overloaded")
+        assert len(crowd.json()) == 3  # more than may wait, but nobody waits
 
 
 def test_threads_give_up_what_has_not_begun_and_finish_what_has() -> None:
