@@ -8,7 +8,8 @@ import inspect
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from likewise import client as clients
 from likewise.client import AsyncClient, Client, ServiceAway, ServiceError
+from likewise.errors import UsageError
 from likewise.model import Model
 from likewise.service.tokens import Tokens
 from rows import ROWS, alike
@@ -127,6 +129,7 @@ def test_everything_that_can_be_asked(url: str, path: Path) -> None:
         assert list(client.history()) == model.history()
         assert client.history_of(41) == model.history_of(41)
         assert list(client.examples(words="SICK", ref="r1", ids=[41])) == model.examples([41])
+        assert list(client.examples(ids=[])) == []
         assert client.classify(["a sick bird"], as_of=2)[0].revision == 2
         assert client.revert(1).revision == 8
         assert client.model()["examples"] == len(ROWS)
@@ -158,6 +161,7 @@ def test_a_lost_answer_to_another_change_is_reported_and_not_repeated(url: str, 
             lambda client: client.revert(1),
             lambda client: client.forget(3),
             lambda client: client.relabel(2, "invoice", seen=model.revision),
+            lambda client: client.relabel(4, "invoice"),
             lambda client: client.rename_label("delivery", "parcels"),
         ):
             with gate(url, lose=1) as between, Client(between.url) as client:
@@ -205,21 +209,95 @@ def test_a_token_is_sent_and_its_lack_told(path: Path) -> None:
         assert caught.value.status == 401
 
 
-def test_something_else_that_answers_is_told() -> None:
-    def serve(listening: socket.socket) -> None:
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"404 Not Found\r\nContent-Length: 5\r\n\r\nhello", 404),
+        (b"204 No Content\r\n\r\n", 204),
+        (b"302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", 302),
+        *((b"200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body), 200)
+          for body in (b"<html></html>", b"[]", b'{"x": 1}', b"null", b"\xff", b'{"labels": [1]}')),
+    ],
+)  # fmt: skip
+def test_something_else_that_answers_is_told(answer: bytes, status: int) -> None:
+    with answering(answer) as url, Client(url) as client, pytest.raises(ServiceError) as caught:
+        client.labels()
+    assert "of no Likewise service" in str(caught.value)
+    assert (caught.value.status, caught.value.kind) == (status, "unknown")
+
+
+def test_every_answer_is_held_against_what_was_asked() -> None:
+    ask: tuple[Callable[[Client], object], ...] = (
+        lambda client: client.classify(["a"]),
+        lambda client: client.teach(["a"], ["b"]),
+        lambda client: client.erase(1),
+        lambda client: list(client.examples()),
+        lambda client: client.history_of(1),
+        lambda client: client.model(),
+    )
+    for one in ask:
+        empty = answering(b"200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        with empty as url, Client(url) as client, pytest.raises(ServiceError, match="no Likewise service"):
+            one(client)
+
+
+def test_an_answer_that_cannot_be_decoded_is_a_loss() -> None:
+    answer = b"200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"
+    with answering(answer) as url, Client(url) as client, pytest.raises(ServiceAway, match="look it up"):
+        client.forget(1)
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Something that gives one request this answer."""
+
+    def serve() -> None:
         connection, _ = listening.accept()
         with connection:
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nhello")
+            connection.sendall(b"HTTP/1.1 " + answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve, args=(listening,))
+        thread = threading.Thread(target=serve)
         thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with Client(url) as client, pytest.raises(ServiceError, match="of no Likewise service") as caught:
-            client.labels()
-        assert caught.value.status == 404
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread.join()
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_what_is_no_address_or_no_token_is_told_at_once(client: type) -> None:
+    for url in ("127.0.0.1:8000", "ftp://x", "http:///x", "http://x:99999", ""):
+        with pytest.raises(UsageError, match="url: found"):
+            client(url)
+    for token in ("secret\nsecret", "sécret", "secret secret", "", "secret\x00"):
+        with pytest.raises(UsageError, match="token: found") as caught:
+            client("http://127.0.0.1:8000", token)
+        assert "secret" not in "".join(traceback.format_exception(caught.value)).replace(__file__, "")
+
+
+def test_what_cannot_be_asked_is_refused_before_it_is_sent() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,  # accepts, and would never answer
+        Client(f"http://127.0.0.1:{listening.getsockname()[1]}") as client,
+    ):
+        wrong: tuple[Callable[[], object], ...] = (
+            lambda: client.classify("hello"),
+            lambda: client.classify(["\ud800"]),
+            lambda: client.classify([object()]),  # type: ignore[list-item]
+            lambda: client.teach("ab", ["x", "y"]),
+            lambda: client.teach(["a b"], "xy"),
+            lambda: client.teach(["a", "b"], ["x"]),
+            lambda: client.teach(["a"], ["x"], refs=["r", "s"]),
+            lambda: client.relabel("1/../2", "x"),  # type: ignore[arg-type]
+            lambda: client.forget("1?erase=true"),  # type: ignore[arg-type]
+            lambda: client.forget(1, seen="1\n"),  # type: ignore[arg-type]
+            lambda: client.history_of(1.5),  # type: ignore[arg-type]
+            lambda: list(client.examples(ids="12")),  # type: ignore[arg-type]
+            lambda: list(client.examples(words="\ud800")),
+        )
+        for ask in wrong:
+            with pytest.raises(UsageError):
+                ask()
 
 
 def test_the_asynchronous_client_does_the_same(url: str, path: Path) -> None:
@@ -232,6 +310,7 @@ def test_the_asynchronous_client_does_the_same(url: str, path: Path) -> None:
             answers = await asyncio.gather(*(client.classify([f"a sick bird {i}"]) for i in range(20)))
             assert [answer[0].text for answer in answers] == [f"a sick bird {i}" for i in range(20)]
             assert [example.id async for example in client.examples(label="health")] == [41]
+            assert [example async for example in client.examples(ids=[])] == []
             await client.relabel(41, "animals")
             await client.rename_label("animals", "birds")
             await client.merge_labels(["birds"], "health")

@@ -96,12 +96,15 @@ def test_who_has_the_model_open_takes_it_up(model: Model, other: str) -> None:
     with Model.open(model.path) as elsewhere, model.as_of(1) as past, Model.open(model.path) as idle:
         old = elsewhere.classify(ASKED), past.classify(ASKED)
         model.refit(encoder=other)
+        with Model.open(model.path) as looking:
+            model.refit(encoder=other)
+            assert looking.info.generation == 3
         taught = idle.teach("a sick bird", "health")  # by a process that has not answered since
         answers = elsewhere.classify(ASKED)
         assert not same(answers, old[0])
         assert same(answers, model.classify(ASKED))
         assert answers[2].neighbours[0].id == taught.ids[0]
-        assert elsewhere.info.generation == idle.info.generation == 2
+        assert elsewhere.info.generation == idle.info.generation == 3
         then = past.classify(ASKED)
         assert not same(then, old[1])
         assert [prediction.revision for prediction in then] == [1] * 4

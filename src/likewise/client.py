@@ -8,6 +8,7 @@ service knows it again; a change of another kind that may have been made already
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from likewise import client_calls as calls
 from likewise.client_calls import Call, Labels
-from likewise.errors import LikewiseError, MissingExtra
+from likewise.errors import LikewiseError, MissingExtra, UsageError
 from likewise.types import Change, Erasure, Example, ExampleVersion, OnConflict, Prediction, Revision
 
 try:
@@ -31,9 +32,9 @@ T = TypeVar("T")
 ATTEMPTS = 5
 """How often a request is sent at most."""
 PAUSE = 0.25
-"""Seconds before the second attempt; each further one waits twice as long, and never less than the service asks for."""
+"""Seconds before the second attempt; each further one waits twice as long."""
 LONGEST = 10.0
-"""Seconds between two attempts at most."""
+"""Seconds between two attempts at most; up to that, never less than the service asks for (`Retry-After`)."""
 PAGE = 500
 """Items that are asked for at once where there may be many."""
 
@@ -58,8 +59,13 @@ class _Attempts:
     def __init__(self, call: Call[Any], attempts: int) -> None:
         self._call, self._left, self._pause = call, attempts - 1, PAUSE
 
-    def after_loss(self, error: httpx.TransportError) -> float:
-        """Seconds until the next attempt. ServiceAway when there is none."""
+    def after_loss(self, error: httpx.RequestError) -> float:
+        """Seconds until the next attempt. ServiceAway when there is none; UsageError for what can never be sent."""
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+            raise UsageError(
+                f"{self._call.method} {self._call.path}: this cannot be sent over HTTP ({type(error).__name__}); "
+                "nothing was sent, check what was given"
+            ) from None
         unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         if not unsent and not self._call.again:
             raise ServiceAway(
@@ -85,9 +91,33 @@ class _Attempts:
         return max(least, pause * random.Random().uniform(0.5, 1.0))  # not all clients at once
 
 
-def _request(call: Call[Any]) -> dict[str, Any]:
-    body = {} if call.body is None else {"json": call.body}
-    return {"method": call.method, "url": call.path, "params": call.query, "headers": call.headers, **body}
+def _request(http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
+    """UsageError for what cannot be written down, such as a lone surrogate."""
+    try:
+        return http.build_request(
+            call.method,
+            call.path,
+            params=call.query,
+            headers=call.headers,
+            json=call.body,  # None: no body
+        )
+    except (ValueError, TypeError, httpx.InvalidURL) as error:
+        raise UsageError(
+            f"{call.method} {call.path}: what was given cannot be sent ({_line(error)}); nothing was sent, correct it"
+        ) from error
+
+
+def _read(call: Call[T], answer: httpx.Response) -> T:
+    """What was asked for. ServiceError where the answer is none of Likewise's."""
+    try:
+        return call.read(answer.json())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _foreign(answer) from error
+
+
+def _foreign(answer: httpx.Response) -> ServiceError:
+    said = f"found the answer {answer.status_code} of no Likewise service"
+    return ServiceError(answer.status_code, "unknown", said, "check the address")
 
 
 def _refusal(answer: httpx.Response) -> ServiceError | None:
@@ -98,9 +128,7 @@ def _refusal(answer: httpx.Response) -> ServiceError | None:
         error = answer.json()["error"]
         return ServiceError(answer.status_code, error["type"], error["message"], error["hint"])
     except (ValueError, KeyError, TypeError):  # something between us and the service answered
-        return ServiceError(
-            answer.status_code, "unknown", f"found the answer {answer.status_code} of no Likewise service"
-        )
+        return _foreign(answer)
 
 
 def _retry_after(answer: httpx.Response) -> float:
@@ -112,33 +140,48 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _address(url: str) -> str:
+    """UsageError for what is no address."""
+    with contextlib.suppress(httpx.InvalidURL, TypeError):
+        found = httpx.URL(url)
+        if found.scheme in ("http", "https") and found.host and (found.port or 0) < 2**16:
+            return url
+    raise UsageError(f"url: found {url!r}, expected an address such as http://127.0.0.1:8000")
+
+
 def _headers(token: str | None) -> Mapping[str, str]:
-    return {} if token is None else {"Authorization": f"Bearer {token}"}
+    """UsageError for what is no token; it never shows it."""
+    if token is None:
+        return {}
+    sent = token.strip()
+    if not sent or not sent.isascii() or not sent.isprintable() or " " in sent:
+        raise UsageError("token: found none, or characters that no token has; expected what `likewise token add` shows")
+    return {"Authorization": f"Bearer {sent}"}
 
 
 class Client:
     """A client of the service at `url`, such as http://127.0.0.1:8000; `token` where it asks for one.
 
     `timeout`: seconds that an answer may take; `attempts`: how often a request is sent at most. Close it, or use it in
-    a `with` statement; threads may share one. Every method raises ServiceError for what the service refuses, and
-    ServiceAway where it cannot be reached.
+    a `with` statement; threads may share one. Every method raises ServiceError for what the service refuses,
+    ServiceAway where it cannot be reached, and UsageError for what cannot be asked, a malformed `url` or `token` too.
     """
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 60.0, attempts: int = ATTEMPTS) -> None:
-        self._http = httpx.Client(base_url=url, headers=_headers(token), timeout=timeout)
+        self._http = httpx.Client(base_url=_address(url), headers=_headers(token), timeout=timeout)
         self._attempts = attempts
 
     def _send(self, call: Call[T]) -> T:
-        attempts = _Attempts(call, self._attempts)
+        request, attempts = _request(self._http, call), _Attempts(call, self._attempts)
         while True:
             try:
-                answer = self._http.request(**_request(call))
-            except httpx.TransportError as error:
+                answer = self._http.send(request)
+            except httpx.RequestError as error:
                 wait = attempts.after_loss(error)
             else:
                 refusal = _refusal(answer)
                 if refusal is None:
-                    return call.read(answer.json())
+                    return _read(call, answer)
                 wait = attempts.after_refusal(refusal, _retry_after(answer))
             time.sleep(wait)
 
@@ -180,7 +223,7 @@ class Client:
     ) -> Iterator[Example]:
         """The examples that meet all conditions, by id, asked for page by page."""
         cursor: str | None = None
-        while True:
+        while ids is None or len(ids):  # none are asked for: none come
             page = self._send(calls.examples(words, label, ref, ids, PAGE, cursor))
             yield from page.items
             if (cursor := page.next) is None:
@@ -236,20 +279,20 @@ class AsyncClient:
     """`Client` for asyncio: the same methods, to be awaited; `examples` and `history` are for `async for`."""
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 60.0, attempts: int = ATTEMPTS) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(token), timeout=timeout)
+        self._http = httpx.AsyncClient(base_url=_address(url), headers=_headers(token), timeout=timeout)
         self._attempts = attempts
 
     async def _send(self, call: Call[T]) -> T:
-        attempts = _Attempts(call, self._attempts)
+        request, attempts = _request(self._http, call), _Attempts(call, self._attempts)
         while True:
             try:
-                answer = await self._http.request(**_request(call))
-            except httpx.TransportError as error:
+                answer = await self._http.send(request)
+            except httpx.RequestError as error:
                 wait = attempts.after_loss(error)
             else:
                 refusal = _refusal(answer)
                 if refusal is None:
-                    return call.read(answer.json())
+                    return _read(call, answer)
                 wait = attempts.after_refusal(refusal, _retry_after(answer))
             await asyncio.sleep(wait)
 
@@ -291,7 +334,7 @@ class AsyncClient:
     ) -> AsyncIterator[Example]:
         """As `Client.examples`."""
         cursor: str | None = None
-        while True:
+        while ids is None or len(ids):  # none are asked for: none come
             page = await self._send(calls.examples(words, label, ref, ids, PAGE, cursor))
             for example in page.items:
                 yield example

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from likewise.errors import UsageError
 from likewise.types import Change, Erasure, Example, ExampleVersion, Neighbour, OnConflict, Prediction, Revision, Scores
+from likewise.validation import check_ids, check_label_sets, check_labels, check_refs
 
 Labels = str | Sequence[str]
 T = TypeVar("T")
@@ -38,8 +40,12 @@ class Page(Generic[T]):
 
 
 def classify(texts: Sequence[str], neighbours: int | None, as_of: int | str | None) -> Call[list[Prediction]]:
-    body = _given(texts=list(texts), neighbours=neighbours, as_of=as_of)
-    return Call("POST", "/v1/classify", lambda rows: [_prediction(row) for row in rows], body)
+    asked = _listed(texts)
+
+    def read(rows: Any) -> list[Prediction]:
+        return [_prediction(row) for row, _ in zip(rows, asked, strict=True)]
+
+    return Call("POST", "/v1/classify", read, _given(texts=asked, neighbours=neighbours, as_of=as_of))
 
 
 def teach(
@@ -50,39 +56,41 @@ def teach(
     note: str | None,
 ) -> Call[Change]:
     """Every example gets a reference, by which the service knows it again where the request is sent once more."""
-    given = [None] * len(texts) if refs is None else refs
+    listed = _listed(texts)
+    label_sets = check_label_sets(labels, len(listed), None)
     rows = [
-        {"text": text, "labels": _plain(its), "ref": ref or f"client-{uuid.uuid4()}"}
-        for text, its, ref in zip(texts, labels, given, strict=True)
+        {"text": text, "labels": its, "ref": ref or f"client-{uuid.uuid4()}"}
+        for text, its, ref in zip(listed, label_sets, check_refs(refs, len(listed)), strict=True)
     ]
     return Call("POST", "/v1/examples", _change, _given(examples=rows, on_conflict=on_conflict, note=note))
 
 
 def relabel(example: int, labels: Labels, seen: int | None, note: str | None) -> Call[Change]:
-    body = _given(labels=_plain(labels), note=note)
-    path, headers = f"/v1/examples/{example}", _match(seen)
-    return Call("PATCH", path, _change, body, headers=headers, again=seen is None)
+    body = _given(labels=check_labels(labels, None, "labels"), note=note)
+    return Call("PATCH", _path(example), _change, body, headers=_match(seen), again=False)
 
 
 def forget(example: int, seen: int | None) -> Call[Change]:
-    return Call("DELETE", f"/v1/examples/{example}", _change, headers=_match(seen), again=False)
+    return Call("DELETE", _path(example), _change, headers=_match(seen), again=False)
 
 
 def erase(example: int) -> Call[Erasure]:
-    return Call("DELETE", f"/v1/examples/{example}", _erasure, query={"erase": "true"}, again=False)
+    return Call("DELETE", _path(example), _erasure, query={"erase": "true"}, again=False)
 
 
 def examples(
     words: str | None, label: str | None, ref: str | None, ids: Sequence[int] | None, limit: int, cursor: str | None
 ) -> Call[Page[Example]]:
-    query = _given(words=words, label=label, ref=ref, id=ids and list(ids), limit=limit, cursor=cursor)
+    query = _given(
+        words=words, label=label, ref=ref, id=None if ids is None else check_ids(ids), limit=limit, cursor=cursor
+    )
     return Call(
         "GET", "/v1/examples", lambda row: Page([_example(one) for one in row["examples"]], row["next"]), query=query
     )
 
 
 def history_of(example: int) -> Call[list[ExampleVersion]]:
-    return Call("GET", f"/v1/examples/{example}", lambda row: [_version(one) for one in row["history"]])
+    return Call("GET", _path(example), lambda row: [_version(one) for one in row["history"]])
 
 
 def history(limit: int, cursor: str | None) -> Call[Page[Revision]]:
@@ -101,8 +109,8 @@ def rename_label(old: str, new: str, note: str | None) -> Call[Change]:
 
 
 def merge_labels(olds: Labels, into: str, note: str | None) -> Call[Change]:
-    listed = [olds] if isinstance(olds, str) else list(olds)
-    return Call("POST", "/v1/labels/merge", _change, _given(labels=listed, into=into, note=note), again=False)
+    checked = check_labels(olds, None, "labels")
+    return Call("POST", "/v1/labels/merge", _change, _given(labels=checked, into=into, note=note), again=False)
 
 
 def revert(revision: int | str, note: str | None) -> Call[Change]:
@@ -110,7 +118,7 @@ def revert(revision: int | str, note: str | None) -> Call[Change]:
 
 
 def model() -> Call[dict[str, Any]]:
-    return Call("GET", "/v1/model", dict)
+    return Call("GET", "/v1/model", lambda row: {**row})
 
 
 # What is sent
@@ -120,8 +128,17 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _plain(labels: Labels) -> str | list[str]:
-    return labels if isinstance(labels, str) else list(labels)
+def _listed(texts: Sequence[str]) -> list[str]:
+    """UsageError for one string, which is a sequence of letters too."""
+    if isinstance(texts, str):
+        raise UsageError("texts: found a string, expected a list of strings; put it into one")
+    return list(texts)
+
+
+def _path(example: int) -> str:
+    """ExampleError for what is no number: it could name another path."""
+    (number,) = check_ids([example])
+    return f"/v1/examples/{number}"
 
 
 def _match(seen: int | None) -> dict[str, str]:

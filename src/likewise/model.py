@@ -138,7 +138,8 @@ class Model:
 
     @property
     def info(self) -> Manifest:
-        """Recipe, encoder, settings and what the fit measured."""
+        """Recipe, encoder, settings and what the fit measured, of the generation that answers now."""
+        self._answering.catch_up()
         return self._manifest
 
     @property

@@ -110,9 +110,9 @@ def check_moment(when: object) -> int | datetime:
     if not isinstance(when, bool) and isinstance(when, Integral):
         return int(when)
     if isinstance(when, str):
-        if when.strip().isdecimal():
-            return int(when)
-        with suppress(ValueError):
+        with suppress(ValueError):  # also for more digits than a number is made of
+            if when.strip().isdecimal():
+                return int(when)
             return check_moment(datetime.fromisoformat(when.strip()))
     raise UsageError(
         f"found {_shown(when)}, expected the number of a revision, or a time such as 2026-05-01T12:00 (UTC)"

@@ -81,6 +81,21 @@ def test_the_first_token_closes_the_service_at_once(path: Path, serve: Any) -> N
         assert client.get("/v1/labels", headers=bearer(secret)).status_code == 200
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_the_last_token_that_is_taken_back_opens_nothing(path: Path, serve: Any, before: bool) -> None:
+    tokens = Tokens(path)
+    if before:
+        tokens.add("ann", "read")
+    with serve(path, auth=None) as client:
+        if not before:
+            tokens.add("ann", "read")
+            assert client.get("/v1/labels").status_code == 401
+        tokens.remove("ann")
+        assert client.post("/v1/examples", json=TEACH).status_code == 401
+        (path / "tokens.json").unlink()
+        assert client.post("/v1/examples", json=TEACH).status_code == 401
+
+
 def test_a_file_of_tokens_that_cannot_be_read_opens_nothing(path: Path, serve: Any) -> None:
     secret = Tokens(path).add("ann", "write")
     with serve(path, auth=None) as client:
@@ -91,11 +106,13 @@ def test_a_file_of_tokens_that_cannot_be_read_opens_nothing(path: Path, serve: A
         assert client.get("/health").status_code == 200
 
 
-def test_without_tokens_the_system_user_changes(client: httpx.Client, path: Path) -> None:
+def test_without_tokens_nobody_is_named(client: httpx.Client, path: Path) -> None:
+    """The user that the service runs as made the model, not this change."""
     client.post("/v1/examples", json=TEACH)
+    client.delete("/v1/examples/41", params={"erase": "true"})
     with Model.open(path) as model:
-        newest, first = model.history()
-        assert newest.by == first.by
+        erased, taught, first = model.history()
+        assert (erased.by, taught.by) == ("anonymous", "anonymous") and first.by != "anonymous"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil.example", "", "[::g]"])
@@ -108,7 +125,7 @@ def test_names_of_this_machine_and_addresses_are_served(shared: httpx.Client, ho
     assert shared.get("/health", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:1", "file://"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:1", "file://", "http://[", ""])
 def test_a_page_of_another_origin_is_refused(shared: httpx.Client, origin: str) -> None:
     assert told(shared.post("/v1/classify", json=ASK, headers={"Origin": origin})) == (403, "forbidden")
     assert told(shared.get("/v1/labels", headers={"Origin": origin})) == (403, "forbidden")
@@ -121,13 +138,19 @@ def test_its_own_page_is_served_and_no_other_may_read(shared: httpx.Client) -> N
 
 
 def test_names_and_origins_that_are_allowed(path: Path, serve: Any) -> None:
-    allowed = {"http_allow_hosts": "likewise.internal, tool", "http_allow_origins": "https://tool.example.org"}
+    allowed = {"http_allow_hosts": "likewise.internal, tool", "http_allow_origins": "https://Tool.example.org"}
     with serve(path, **allowed) as client:
         assert client.get("/health", headers={"Host": "likewise.internal:80"}).status_code == 200
         page = {"Origin": "https://tool.example.org"}
         asked = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}
         preflight = client.options("/v1/examples/1", headers={**page, **asked})
         assert preflight.headers["Access-Control-Allow-Origin"] == "https://tool.example.org"
+        assert {name: preflight.headers[name] for name in HEADERS} == HEADERS
+        for elsewhere in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+            assert told(client.options("/v1/examples/1", headers={**page, **asked, **elsewhere})) == (403, "forbidden")
+        wrong = client.post("/v1/classify", content=b"x", headers=page)  # a page can read why it is refused
+        assert told(wrong) == (415, "unsupported_media_type")
+        assert wrong.headers["Access-Control-Allow-Origin"] == "https://tool.example.org"
         answer = client.post("/v1/classify", json=ASK, headers=page)
         assert answer.headers["Access-Control-Allow-Origin"] == "https://tool.example.org"
         assert client.post("/v1/classify", json=ASK, headers={"Origin": "https://evil.example"}).status_code == 403
@@ -160,7 +183,9 @@ def test_every_answer_carries_the_security_headers(shared: httpx.Client) -> None
 def test_hosts_and_origins_are_read() -> None:
     assert hosts("10.0.0.1", "A.example, b.example,") == {"localhost", "10.0.0.1", "a.example", "b.example"}
     assert origins(None) == frozenset()
-    for wrong in ("tool.example.org", "https://tool.example.org/path", "ftp://x", "*"):
+    assert origins("HTTPS://Tool.example.org, http://[::1]:80") == {"https://tool.example.org", "http://[::1]:80"}
+    for wrong in ("tool.example.org", "https://tool.example.org/path", "https://x?y", "https://x#", "ftp://x", "*", "http://[",
+                  "https://"):  # fmt: skip
         with pytest.raises(SettingError, match="expected an origin"):
             origins(wrong)
     assert [is_loopback(host) for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost")] == [True] * 4

@@ -54,6 +54,25 @@ def test_a_body_that_does_not_come_is_given_up(path: Path, serve: Any) -> None:
         assert client.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET /health HT"])
+@pytest.mark.parametrize("used", [0, 2])
+def test_a_request_whose_head_does_not_come_is_given_up(path: Path, serve: Any, sent: bytes, used: int) -> None:
+    """One that asks in time is kept, also idle after an answer."""
+    with serve(path, http_timeout=0.3) as client:
+        with socket.create_connection(("127.0.0.1", client.base_url.port), 20) as slow:
+            for _ in range(used):
+                slow.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += (part := slow.recv(1000))
+                    assert part
+                time.sleep(0.4)
+            if sent or not used:
+                slow.sendall(sent)
+                assert slow.recv(1000) == b""  # it was closed
+        assert client.get("/health").status_code == 200
+
+
 def test_a_body_is_read_up_to_its_bound() -> None:
     async def received(*parts: bytes, most: int, declared: str | None = None) -> bytes:
         messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
@@ -90,7 +109,7 @@ def test_what_waits_is_bounded_and_can_be_tried_again(path: Path, serve: Any) ->
             assert answer.json()["error"]["type"] == "overloaded"
         assert {answer.status_code for answer in answers} == {200, 503}
         crowd = client.post("/predict", json={"inputs": [["a"], ["b"], ["c"]]})
-        assert (crowd.status_code, crowd.json()["error_type"]) == (429, "Overloaded")
+        assert len(crowd.json()) == 3  # more than may wait, but nobody waits
 
 
 def test_threads_give_up_what_has_not_begun_and_finish_what_has() -> None:
@@ -157,7 +176,12 @@ def test_a_datastore_that_is_locked_too_long_says_so_and_where_only_in_the_log(
     logger.setLevel(logging.INFO)
     locked = serve(path, lock_timeout=0.1, http_log="requests")
     with locked as client, Ledger.open(path / "datastore.db") as ledger, ledger._write():
-        answer = client.patch("/v1/examples/1", json={"labels": "x"})
-        assert told(answer) == (503, "unavailable")
-        assert str(path) not in answer.text and "datastore.db" not in answer.text
+        for answer in (
+            client.patch("/v1/examples/1", json={"labels": "x"}),
+            client.delete("/v1/examples/1", params={"erase": True}),
+            client.delete("/v1/examples/1", params={"erase": True}, headers={"If-Match": "1"}),
+        ):
+            assert told(answer) == (503, "unavailable")
+            assert answer.json()["error"]["message"].endswith("nothing was changed")
+            assert str(path) not in answer.text and "datastore.db" not in answer.text
     assert "LedgerBusy: " in caplog.text and "datastore.db" in caplog.text

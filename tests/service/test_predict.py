@@ -91,6 +91,8 @@ def test_a_text_that_is_too_long_fails_unless_it_may_be_cut(shared: httpx.Client
         ({"inputs": []}, 400, "Empty"),
         ({"inputs": ""}, 413, "Validation"),
         ({"inputs": [["a"], [""]]}, 413, "Validation"),
+        ({"inputs": ["", ""]}, 413, "Validation"),
+        ({"inputs": [["", ""]]}, 413, "Validation"),
         ({"inputs": [["a"]] * 257}, 413, "Validation"),
         ({"inputs": "a\x00"}, 422, "Tokenizer"),
         ({"inputs": " "}, 422, "Tokenizer"),
@@ -112,7 +114,11 @@ def test_errors_have_their_shape_and_status(shared: httpx.Client, body: Any, sta
 
 
 def test_errors_before_the_route_have_the_shape_too(shared: httpx.Client) -> None:
-    for content, kind, status in ((b"{", "application/json", 400), (b"{}", "text/plain", 415)):
+    deep = b"[" * 100_000
+    for content, kind, status in (
+        *((content, "application/json", 400) for content in (b"{", b'{"inputs": "\xff"}', deep)),
+        (b"{}", "text/plain", 415),
+    ):
         answer = shared.post("/predict", content=content, headers={"Content-Type": kind})
         assert (answer.status_code, answer.json()["error_type"]) == (status, "Validation")
 

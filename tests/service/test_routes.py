@@ -133,6 +133,16 @@ def test_an_erased_example_is_gone_from_the_past(client: httpx.Client, path: Pat
     refused(client.delete("/v1/examples/41", params={"erase": "true"}), 404, "not_found", "was erased already")
 
 
+def test_an_example_is_erased_as_it_was_seen_and_one_that_was_forgotten_too(client: httpx.Client) -> None:
+    client.patch("/v1/examples/1", json={"labels": "invoice"})
+    erase, seen = {"erase": "true"}, {"If-Match": "1"}
+    refused(client.delete("/v1/examples/1", params=erase, headers=seen), 409, "conflict")
+    assert client.delete("/v1/examples/1", params=erase, headers={"If-Match": "2"}).json()["revision"] == 4
+    client.delete("/v1/examples/2")
+    assert client.delete("/v1/examples/2", params=erase, headers=seen).json()["ids"] == [2]
+    refused(client.delete("/v1/examples/4711", params=erase, headers=seen), 404, "not_found")
+
+
 def test_labels_are_counted_renamed_and_merged(client: httpx.Client) -> None:
     assert client.get("/v1/labels").json() == {
         "labels": [{"label": "delivery", "examples": 20}, {"label": "invoice", "examples": 20}]
@@ -181,7 +191,9 @@ def test_the_process_is_alive_and_ready(shared: httpx.Client) -> None:
         ({"texts": ["  "]}, "nothing but whitespace"),
         ({"texts": ["a\x00"]}, "NUL"),
         ({"texts": ["\ud800"]}, ""),
-        ({"texts": ["a"], "neighbors": 2}, "neighbors"),
+        ({"texts": ["a"], "neighbors": 2}, "body: found the unknown key 'neighbors'; did you mean 'neighbours'?"),
+        ({"texts": ["a"], "as_of": -1}, "body.as_of: input should be greater than"),
+        ({"texts": ["a"], "as_of": "9" * 5000}, "body.as_of: string should have at most"),
         ({"texts": ["a"], "neighbours": "2"}, "neighbours"),
         ({"texts": ["a"], "neighbours": -1}, "neighbours"),
         ({"texts": ["a"], "as_of": "9999-12-31T23:59:59-23:00"}, ""),
@@ -190,6 +202,13 @@ def test_the_process_is_alive_and_ready(shared: httpx.Client) -> None:
 def test_what_is_no_question_is_told(shared: httpx.Client, body: Any, fragment: str) -> None:
     answer = shared.post("/v1/classify", content=json.dumps(body), headers={"Content-Type": "application/json"})
     refused(answer, 422, "invalid", fragment)
+
+
+def test_a_label_that_is_none_is_named_with_its_place(shared: httpx.Client) -> None:
+    for labels, place in ((1, "body.labels: "), ([1], "body.labels.0: "), ([["a"]], "body.labels.0: ")):
+        refused(shared.patch("/v1/examples/1", json={"labels": labels}), 422, "invalid", f"{place}input should be")
+    answer = shared.post("/v1/examples", json={"examples": [{"text": "a", "labels": ["b", ""]}]})
+    refused(answer, 422, "invalid", "body.examples.0.labels.1: string should have at least 1")
 
 
 def test_what_cannot_be_taught_writes_nothing(shared: httpx.Client) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from likewise.datastore.ledger import Ledger
 from likewise.model import Model
 from likewise.service.tokens import Tokens
 from service.processes import Served, served
@@ -61,6 +65,54 @@ def test_a_stop_finishes_what_is_under_way_and_logs_a_line_a_request(path: Path)
         assert hidden not in whole
     with Model.open(path) as model:
         assert model.history(1)[0].by == "ann"
+
+
+@contextlib.contextmanager
+def waiting(path: Path, service: Served) -> Iterator[list[httpx.Response]]:
+    """A change that waits for the ledger's lock, which is held meanwhile; its answer, once there is one."""
+    answers: list[httpx.Response] = []
+    body = {"examples": [{"text": "a sick bird", "labels": "health"}]}
+    thread = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{service.url}/v1/examples", json=body, timeout=60))
+    )
+    with Ledger.open(path / "datastore.db") as ledger, ledger._write():
+        thread.start()
+        time.sleep(1)
+        yield answers
+    thread.join()
+
+
+def test_a_stop_that_may_wait_no_longer_says_so(path: Path) -> None:
+    with served(path, "--grace", "0") as service:
+        service.ready()
+        with waiting(path, service) as answers:
+            service.process.send_signal(signal.SIGTERM)
+            eventually(lambda: answers)
+        assert service.ended() == 0
+    (answer,) = answers
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable")
+    assert answer.headers["Retry-After"] == "1"
+    assert "Traceback" not in "".join(service.lines)
+    assert '"status": 503' in "".join(service.lines)
+
+
+def test_workers_that_stop_take_no_more_and_finish_what_is_under_way(path: Path) -> None:
+    with served(path, "--workers", "2") as service:
+        service.ready()
+        port = httpx.URL(service.url).port
+        assert port
+
+        def refused() -> bool:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                return False
+            return True
+
+        with waiting(path, service) as answers:
+            service.process.send_signal(signal.SIGTERM)
+            eventually(refused, 5)
+            assert answers == []
+        assert answers[0].status_code == 200
+        assert service.ended() == 0
 
 
 def test_texts_are_logged_when_asked_and_nothing_when_asked(path: Path) -> None:

@@ -62,7 +62,10 @@ def test_a_file_that_others_may_write_or_that_is_damaged_opens_nothing(tmp_path:
     for content in (
         "{",
         "{}x",
+        "{}",
+        '"x"',
         '[{"name": "ann"}]',
+        *(json.dumps([{"name": "a", "scope": "read", "digest": it, "made": ""}]) for it in ("", "é" * 64, "a" * 65)),
         json.dumps([{"name": "a", "scope": "all", "digest": "", "made": ""}]),
     ):
         file.write_text(content)

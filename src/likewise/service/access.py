@@ -24,17 +24,20 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="likewise"'}
 
 @dataclass(frozen=True)
 class Access:
-    """The rules. `tokens` None: everybody may do everything; `always`: one is needed where there is none yet, too."""
+    """The rules. `tokens` None: everybody may do everything; `always`: one is needed where there was none yet, too."""
 
     tokens: Tokens | None
     always: bool
     hosts: frozenset[str]
     origins: frozenset[str]
 
-    def by(self, method: str, path: str, headers: Headers) -> str | None:
-        """The name of whoever asks, None where there are no tokens. Refusal for a request that may not be."""
+    def check(self, headers: Headers) -> None:
+        """Refusal for a request by another name, or from another's page."""
         self._check_host(headers)
         self._check_origin(headers)
+
+    def by(self, method: str, path: str, headers: Headers) -> str | None:
+        """The name of whoever asks, None where there are no tokens. Refusal for who may not ask for this."""
         if self.tokens is None or path in OPEN:
             return None
         try:
@@ -43,7 +46,7 @@ class Access:
             raise Refusal("unavailable", "the service's tokens cannot be read", "ask whoever runs it") from error
 
     def _name(self, tokens: Tokens, method: str, path: str, headers: Headers) -> str | None:
-        if not (self.always or tokens.listed()):
+        if not (tokens.listed() or tokens.ever or self.always):
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
@@ -67,9 +70,9 @@ class Access:
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")
-        if origin is None or origin in self.origins:
+        if origin is None or origin.lower() in self.origins:
             return
-        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if _place_of(origin) != headers.get("host", "").lower():
             raise Refusal("forbidden", f"found a request from a page of {origin[:100]!r}",
                           "use the service from its own pages, or start it with --allow-origins ORIGIN")  # fmt: skip
 
@@ -89,10 +92,10 @@ def hosts(bound: str, allowed: str | None) -> frozenset[str]:
 
 def origins(allowed: str | None) -> frozenset[str]:
     """The origins whose pages may use the service. SettingError for what is none."""
-    found = frozenset(_parts(allowed))
+    found = frozenset(origin.lower() for origin in _parts(allowed))
     for origin in found:
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+        scheme, _, place = origin.partition("://")
+        if scheme not in ("http", "https") or not place or _place_of(origin) != place:
             raise SettingError(
                 f"http_allow_origins: found {origin!r}, expected an origin such as https://tool.example.org"
             )
@@ -118,6 +121,14 @@ def _name_of(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].lower()
+
+
+def _place_of(origin: str) -> str:
+    """Host and port of an origin; empty where it has none, or is malformed."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _is_address(name: str) -> bool:

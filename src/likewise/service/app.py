@@ -19,10 +19,12 @@ from likewise import __version__
 from likewise.bundle import read_manifest
 from likewise.errors import LikewiseError
 from likewise.service.access import OPEN, Access, hosts, origins
+from likewise.service.admission import Admission
 from likewise.service.errors import Kind, Refusal, refusal_of
 from likewise.service.guard import Guard
 from likewise.service.paths import Paths
 from likewise.service.routes import classification, examples, health, history, labels, model, page, predict
+from likewise.service.schemas import KINDS
 from likewise.service.serving import Serving
 from likewise.service.tokens import Tokens
 from likewise.settings import Settings
@@ -73,14 +75,14 @@ def make_app(path: Path, settings: Settings, *, auth: bool | None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     _describe(app, read_manifest(path).task, secured=auth is True or (auth is None and bool(tokens.listed())))
-    app.add_middleware(
-        Guard, access=access, paths=Paths(app.openapi()["paths"], ("/docs", "/openapi.json")), settings=settings
-    )
+    paths = Paths(app.openapi()["paths"], ("/docs", "/openapi.json"))
+    app.add_middleware(Admission, access=access, paths=paths, settings=settings)
     if access.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=sorted(access.origins), allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "If-Match"], expose_headers=["ETag", "Retry-After"],
         )  # fmt: skip
+    app.add_middleware(Guard, access=access, settings=settings)  # the last is the outermost
     return app
 
 
@@ -96,7 +98,7 @@ def _describe(app: FastAPI, task: Task, secured: bool) -> None:
         schemas.pop(name, None)
     if task == "single":
         for name in ("NewExample", "Relabel"):
-            schemas[name]["properties"]["labels"]["anyOf"][1].update(minItems=1, maxItems=1)
+            schemas[name]["properties"]["labels"]["oneOf"][1].update(minItems=1, maxItems=1)
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):  # what may be left out cannot be null
@@ -129,9 +131,9 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = error.errors()[0]
     if first["type"] == "json_invalid":
-        refusal = Refusal("bad_request", "the body is no JSON", "send a JSON object", inference="Validation")
+        refusal = Refusal("bad_request", "the body is no JSON", "send a JSON object")
     else:
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(str(part) for part in first["loc"] if part not in KINDS)
         refusal = Refusal("invalid", f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}", "see /docs")
     return refusal.response(request.url.path)
 

@@ -37,7 +37,8 @@ class Batcher:
     """Gathers requests into batches for `answer`, which a thread of its own calls.
 
     `wait`: seconds that a request waits at most for others; `texts`: with so many a batch waits for no others; `queue`:
-    how many texts may wait; `timeout`: seconds until a request is given up. `observe` is told each batch's size.
+    how many texts may wait, more only of one request; `timeout`: seconds until a request is given up. `observe` is told
+    each batch's size.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Batcher:
 
         Refusal when the queue is full, or the answer takes longer than the time limit; and whatever `answer` raises.
         """
-        if self.queued + len(texts) > self._queue:
+        if self.queued and self.queued + len(texts) > self._queue:  # by itself one may be longer than the queue
             raise Refusal("overloaded", f"{self.queued:,} texts are waiting already", "try again soon, or send fewer")
         loop = asyncio.get_running_loop()
         one = _Waiting(texts, cite, finish, loop.time(), loop.create_future())

@@ -53,7 +53,7 @@ PREDICT = "/predict"
 
 # What Text Embeddings Inference calls it, and the status that goes with it where that is another one.
 _INFERENCE: Mapping[Kind, tuple[str, int | None]] = {
-    "bad_request": ("Empty", None),
+    "bad_request": ("Validation", None),
     "unauthorized": ("Validation", None),
     "forbidden": ("Validation", None),
     "method_not_allowed": ("Validation", None),

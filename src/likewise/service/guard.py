@@ -1,7 +1,8 @@
-"""What every request passes: who asks, how much, how long it took; and what every answer carries."""
+"""What every request passes first and last: from where it comes, how long it took, and what every answer carries."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -16,9 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from likewise.service.access import ASKING, Access
 from likewise.service.errors import Refusal
-from likewise.service.limits import BODIES, again, check_json, read_body
 from likewise.service.metrics import Metrics
-from likewise.service.paths import Paths
 from likewise.settings import Settings
 
 LOGGER = logging.getLogger("likewise.service")
@@ -35,11 +34,10 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses what may not be, reads bodies within their bounds, counts and logs. The outermost layer."""
+    """Refuses other hosts and origins, tells of mistakes, counts and logs. The outermost layer."""
 
-    def __init__(self, app: ASGIApp, access: Access, paths: Paths, settings: Settings) -> None:
-        self._app, self._access, self._paths, self._settings = app, access, paths, settings
-        self._under_way = 0
+    def __init__(self, app: ASGIApp, access: Access, settings: Settings) -> None:
+        self._app, self._access, self._settings = app, access, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -49,37 +47,29 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         request = _Request(scope, send)
-        self._under_way += 1
         try:
-            try:
-                receive = await self._admitted(request, scope, receive)
-                await self._app(scope, receive, request.send)
-            except Refusal as refusal:
-                await refusal.response(scope["path"])(scope, receive, request.send)
-            except Exception as error:
-                request.error = _place_of(error)
-                if request.status:  # half of an answer is on its way; closing the connection tells that it is broken
-                    raise
-                mistake = Refusal("internal", "the service made a mistake", f"report it with {request.id}")
-                await mistake.response(scope["path"])(scope, receive, request.send)
+            await self._answered(request, scope, receive)
         finally:
-            self._under_way -= 1
             self._tell(request, scope)
 
-    async def _admitted(self, request: _Request, scope: Scope, receive: Receive) -> Receive:
-        """What the route receives from. Refusal."""
-        headers = Headers(scope=scope)
-        if self._under_way > self._settings.http_queue:
-            raise Refusal("overloaded", f"{self._under_way:,} requests are under way", "try again soon")
-        scope["likewise.by"] = request.by = self._access.by(scope["method"], scope["path"], headers)
-        self._paths.check(scope["method"], scope["path"])
-        if scope["method"] not in BODIES:
-            return receive
-        check_json(headers)
-        body = await read_body(receive, headers, self._settings.http_max_body, self._settings.http_timeout)
-        if self._settings.http_log == "texts":
-            request.body = body.decode("utf-8", "replace")
-        return again(body, receive)
+    async def _answered(self, request: _Request, scope: Scope, receive: Receive) -> None:
+        try:
+            self._access.check(Headers(scope=scope))
+            await self._app(scope, receive, request.send)
+            return
+        except Refusal as found:
+            refusal = found
+        except asyncio.CancelledError:  # a stop has waited for as long as it may
+            if request.status:
+                raise
+            refusal = Refusal("unavailable", "the service was stopped before this was done",
+                              "try again; whether a change was made stands in the history")  # fmt: skip
+        except Exception as error:
+            request.error = _place_of(error)
+            if request.status:  # half of an answer is on its way; closing the connection tells that it is broken
+                raise
+            refusal = Refusal("internal", "the service made a mistake", f"report it with {request.id}")
+        await refusal.response(scope["path"])(scope, receive, request.send)
 
     def _tell(self, request: _Request, scope: Scope) -> None:
         seconds = time.perf_counter() - request.since
@@ -96,25 +86,23 @@ class Guard:
             "route": route,
             "status": request.status,
             "ms": round(seconds * 1000, 1),
-            "by": request.by,
+            "by": scope.get("likewise.by"),
         }
         if error := request.error or scope.get("likewise.error"):
             line["error"] = error
-        if request.body is not None and scope["path"] in ASKING:
-            line["body"] = request.body
+        if "likewise.body" in scope and scope["path"] in ASKING:
+            line["body"] = scope["likewise.body"]
         LOGGER.info(json.dumps(line, ensure_ascii=True))
 
 
 class _Request:
-    """One request on its way: its number, who made it, and what became of it."""
+    """One request on its way: its number, and what became of it."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.id = secrets.token_hex(8)
         self.since = time.perf_counter()
-        self.by: str | None = None
         self.status = 0
         self.error: str | None = None
-        self.body: str | None = None
         self._send = send
 
     async def send(self, message: Message) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
+from likewise.errors import suggestion
 from likewise.types import OnConflict
 from likewise.validation import LONGEST_LABEL, LONGEST_REF
 
@@ -21,6 +23,22 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+# Of what may be one thing or another, which it is: so that a failure is told of that one alone.
+_TEXT, _NUMBER, _LIST, _BATCH = KINDS = ("(text)", "(number)", "(list)", "(batch)")
+
+
+def _text_or_list(value: object) -> str:
+    return _LIST if isinstance(value, list) else _TEXT
+
+
+def _text_or_number(value: object) -> str:
+    return _TEXT if isinstance(value, str) else _NUMBER
+
+
+def _text_list_or_batch(value: object) -> str:
+    return _BATCH if isinstance(value, list) and (not value or isinstance(value[0], list)) else _text_or_list(value)
+
+
 _FILLED = {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 
 Text = Annotated[str, Field(min_length=1, json_schema_extra=_FILLED)]
@@ -29,12 +47,16 @@ Ref = Annotated[str, Field(min_length=1, max_length=LONGEST_REF, json_schema_ext
 Number = Annotated[int, Field(ge=0, le=GREATEST), BeforeValidator(_whole)]
 ExampleId = Annotated[int, Field(ge=1, le=GREATEST)]
 Note = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
-Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Moment = Annotated[str, Field(max_length=100, json_schema_extra={"format": "date-time"})]
 When = Annotated[
-    Number | Moment, Field(description="A revision, or a time in ISO 8601 (UTC unless it says otherwise).")
+    Annotated[Number, Tag(_NUMBER)] | Annotated[Moment, Tag(_TEXT)],
+    Discriminator(_text_or_number),
+    Field(description="A revision, or a time in ISO 8601 (UTC unless it says otherwise)."),
 ]
+# A list is read up to its first mistake: half a million of them would be told of together, and hold up everybody.
 Labels = Annotated[
-    Label | list[Label],
+    Annotated[Label, Tag(_TEXT)] | Annotated[list[Label], Field(fail_fast=True), Tag(_LIST)],
+    Discriminator(_text_or_list),
     Field(description="The label, or a list of them: exactly one where the model's task is single."),
 ]
 
@@ -44,9 +66,20 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        """Refuse the first key that is unknown; left to pydantic, each of a hundred thousand would be told of."""
+        for key in value if isinstance(value, dict) else ():
+            if key not in cls.model_fields:
+                hint = suggestion(key[:100], cls.model_fields) or f"; known are {', '.join(cls.model_fields)}"
+                told = {"key": ascii(key[:100]), "hint": hint}
+                raise PydanticCustomError("unknown", "Found the unknown key {key}{hint}", told)
+        return value
+
 
 class Classify(Request):
-    texts: list[Text] = Field(description="The texts; their predictions come in the same order.")
+    texts: list[Text] = Field(fail_fast=True, description="The texts; their predictions come in the same order.")
     neighbours: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_whole)] | None = Field(
         None, description="How many examples each prediction cites at most."
     )
@@ -60,7 +93,7 @@ class NewExample(Request):
 
 
 class Teach(Request):
-    examples: list[NewExample] = Field(min_length=1)
+    examples: list[NewExample] = Field(fail_fast=True, min_length=1)
     on_conflict: OnConflict | None = Field(
         None,
         description="A text that is there: keep its labels, replace them, or have both. Unless told: both if the "
@@ -86,7 +119,7 @@ class Rename(Request):
 
 
 class Merge(Request):
-    labels: list[Label] = Field(min_length=1, description="The labels that go.")
+    labels: list[Label] = Field(fail_fast=True, min_length=1, description="The labels that go.")
     into: Label = Field(description="The label that takes their place, new or there already.")
     note: Note | None = None
 
@@ -256,7 +289,13 @@ class ErrorEnvelope(BaseModel):
 # As Text Embeddings Inference has it
 
 _Part = Annotated[str, Field(json_schema_extra={"minLength": 1, **_FILLED})]
-_Sequence = Annotated[list[_Part], Field(min_length=1, max_length=2)]
+_Sequence = Annotated[list[_Part], Field(min_length=1, max_length=2, fail_fast=True)]
+_Inputs = Annotated[
+    Annotated[_Part, Tag(_TEXT)]
+    | Annotated[_Sequence, Tag(_LIST)]
+    | Annotated[list[_Sequence], Field(fail_fast=True, json_schema_extra={"minItems": 1}), Tag(_BATCH)],
+    Discriminator(_text_list_or_batch),
+]
 
 
 class Predict(BaseModel):
@@ -264,7 +303,7 @@ class Predict(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    inputs: _Part | _Sequence | Annotated[list[_Sequence], Field(json_schema_extra={"minItems": 1})] = Field(
+    inputs: _Inputs = Field(
         description="A text, a pair of texts (read as one, a space between), or a batch: a list of lists of one or two."
     )
     raw_scores: bool = Field(False, description="Scores before softmax (one label a text) or sigmoid (several).")

@@ -12,7 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,6 +24,7 @@ from likewise.errors import ModelError, SettingError, UsageError
 from likewise.model import Model
 from likewise.service.access import is_loopback, origins
 from likewise.service.app import make_app
+from likewise.service.connections import Connection
 from likewise.service.guard import log_to_stderr
 from likewise.service.metrics import SHARED
 from likewise.service.tokens import Tokens
@@ -77,13 +80,23 @@ def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[
         return
     with listening, tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder:
         os.environ.setdefault(SHARED, folder)
-        Multiprocess(config, [listening]).run()
+        _Workers(config, [listening]).run()
+
+
+class _Workers(Multiprocess):
+    """Processes that share a socket. This one lets go of it when they stop: who connects later waits for nobody."""
+
+    def terminate_all(self) -> None:
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
 
 
 def configured(factory: Callable[[], FastAPI], settings: Settings) -> uvicorn.Config:
     """How the server is run: its own log of requests is off, and nothing of a header is believed but Host."""
+    http = cast(type[Connection], partial(Connection, patience=settings.http_timeout))
     return uvicorn.Config(
-        factory, factory=True, workers=settings.http_workers, lifespan="on", ws="none", log_config=None,
+        factory, factory=True, workers=settings.http_workers, lifespan="on", http=http, ws="none", log_config=None,
         log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE, timeout_worker_healthcheck=PATIENCE,
         timeout_graceful_shutdown=math.ceil(settings.http_grace),

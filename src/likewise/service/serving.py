@@ -24,6 +24,8 @@ READERS = 4
 """Threads that look things up: searches, the past. Answers have a thread of their own, and changes another."""
 WAITING = 64
 """How many of these may wait, and how many changes."""
+ANONYMOUS = "anonymous"
+"""Who changes without a token: not the user that the service runs as, who is the same whoever asks."""
 WARMTH = "a"
 """What the encoder is made ready with; whatever the longest text that is accepted."""
 
@@ -100,12 +102,12 @@ async def _serving(request: Request) -> Serving:
     return found
 
 
-async def _by(request: Request) -> str | None:
+async def _by(request: Request) -> str:
     found: str | None = request.scope["likewise.by"]
-    return found
+    return found or ANONYMOUS
 
 
 Here = Annotated[Serving, Depends(_serving)]
 """The serving of the process that a request reached."""
-By = Annotated[str | None, Depends(_by)]
-"""The name of the token that a request was made with: who changed it."""
+By = Annotated[str, Depends(_by)]
+"""Who a request is by: the name of its token, or nobody's."""

@@ -33,6 +33,7 @@ TokenScope = Literal["read", "write"]
 """Ask only, or ask and change."""
 
 _NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_DIGESTS = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Tokens:
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] | None = None
         self._tokens: tuple[Token, ...] = ()
+        self.ever = False
+        """Whether there was one when this process looked, now or before: the last that is taken back opens nothing."""
 
     def listed(self) -> tuple[Token, ...]:
         """All of them, in the order in which they were made.
@@ -71,6 +74,7 @@ class Tokens:
                     raise ModelError(f"{self._path}: others than its owner may write it; run: chmod 600 {self._path}")
                 self._tokens = self._read()
                 self._seen = seen
+                self.ever = self.ever or bool(self._tokens)
             return self._tokens
 
     def find(self, given: str) -> Token | None:
@@ -108,6 +112,8 @@ class Tokens:
     def _read(self) -> tuple[Token, ...]:
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
+            if not isinstance(found, list):
+                raise TypeError("no list")
             tokens = tuple(Token(**{key: str(value) for key, value in one.items()}) for one in found)  # type: ignore[arg-type]
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ModelDamaged(
@@ -115,6 +121,8 @@ class Tokens:
             ) from error
         if any(token.scope not in get_args(TokenScope) for token in tokens):
             raise ModelDamaged(f"{self._path}: a token is neither for reading nor for writing; make it anew")
+        if not all(_DIGESTS.fullmatch(token.digest) for token in tokens):
+            raise ModelDamaged(f"{self._path}: a token's digest is not 64 hexadecimal digits; make it anew")
         return tokens
 
     def _write(self, tokens: tuple[Token, ...]) -> None:

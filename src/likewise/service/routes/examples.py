@@ -141,12 +141,16 @@ async def forget(
     return json_response({"ids": list(done.ids), "revision": done.revision})
 
 
-def _erased(serving: Serving, id: int, by: str | None, seen: int | None) -> dict[str, Any]:
-    if seen is not None:
-        serving.model.forget(id, by=by, seen=seen)  # only as it was seen; then nobody changes it any more
+def _erased(serving: Serving, id: int, by: str, seen: int | None) -> dict[str, Any]:
+    model = serving.model
+    begun = seen is not None and bool(model.examples([id]))
+    if begun:
+        model.forget(id, by=by, seen=seen)  # only as it was seen; then nobody changes it any more
     try:
-        done = serving.model.erase(id, by=by)
+        done = model.erase(id, by=by)
     except LedgerError as error:
+        if not begun and model.history_of(id)[0].text is not None:
+            raise  # nothing was changed
         raise Refusal(
             "unavailable", "the erasure may not have left every file", "send the same request again to complete it"
         ) from error

@@ -35,10 +35,10 @@ async def predict(asked: Annotated[Predict, Body(openapi_examples=documents.PRED
     texts = [one if isinstance(one, str) else " ".join(one) for one in sequences]
     most = serving.settings.http_max_texts
     if not texts:
-        raise Refusal("bad_request", "Batch is empty")
+        raise Refusal("bad_request", "Batch is empty", inference="Empty")
     if len(texts) > most:
         raise Refusal("too_large", f"batch size {len(texts)} > maximum allowed batch size {most}")
-    if "" in texts:
+    if not all(any(one) for one in sequences):  # no character, or of a pair nothing but empty parts
         raise Refusal("too_large", "Input validation error: `inputs` cannot be empty")
     from_end = asked.truncation_direction.lower() == "left"
     try:
