@@ -67,6 +67,10 @@ def test_version(likewise):
         (["teach", "m", "text", "--on-conflict", "merge"], "'merge' is not one of"),
         (["relabel", "m", "7"], "give the right labels"),
         (["merge-labels", "m", "a", "b"], "missing option '--into'"),
+        (["classify", "", "text"], "invalid value for 'MODEL': found an empty name"),
+        (["fit", "m", ""], "invalid value for 'DATA': found an empty name"),
+        (["classify", "m", "--input", "f.csv", "--output", ""], "invalid value for '--output': found an empty name"),
+        (["teach", "m", "--input", "f.csv", "--skip-invalid", ""], "'--skip-invalid': found an empty name"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(likewise, arguments, expected):

@@ -205,16 +205,44 @@ def test_the_file_that_is_read_is_not_written(likewise, single, kit, tmp_path):
     data = kit.write_jsonl(tmp_path / "in.jsonl", [{"text": "my parcel"}])
     before = data.read_bytes()
 
-    likewise("classify", single, "--input", data, "--output", data).refused("in.jsonl", "the file that is read")
-    assert data.read_bytes() == before
+    for option in ("--output", "--skip-invalid"):
+        likewise("classify", single, "--input", data, option, data).refused("in.jsonl", "the file that is read")
+    both = ("--output", tmp_path / "out.jsonl", "--skip-invalid", tmp_path / "out.jsonl")
+    likewise("classify", single, "--input", data, *both).refused("out.jsonl", "where the answers go")
+    assert (data.read_bytes(), list(tmp_path.iterdir())) == (before, [data])
 
 
-def test_a_column_that_comes_too_late_is_not_overwritten(likewise, kit, single, tmp_path):
-    rows = [{"text": f"my parcel {i}"} for i in range(600)] + [{"text": "my money", "label": "precious"}]
-    data = kit.write_jsonl(tmp_path / "in.jsonl", rows)
+@pytest.mark.parametrize("column", ["label", "error"])
+def test_no_column_of_the_rows_is_lost(likewise, single, tmp_path, column):
+    theirs = {column: "a", f"predicted_{column}": "b", f"predicted_predicted_{column}": "c"}
+    lines = [json.dumps({"text": text, **theirs}) for text in (TEXTS[0], "")]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+    files = ("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
+    assert likewise("classify", single, *files).status == 0
+
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        assert {key: row[key] for key in theirs} == theirs
+    answered = rows[0] if column == "label" else rows[1]
+    assert answered[f"predicted_predicted_predicted_{column}"]
+
+
+@pytest.mark.parametrize(
+    ("late", "column"),
+    [
+        ([{"text": "my money", "label": "precious"}], "label"),
+        ([{"text": "my money", "predicted_score": 1}], "predicted_score"),
+        ([{"text": "", "error": "theirs"}], "error"),
+        ([{"text": "my money", "error": "theirs"}, {"text": ""}], "error"),
+    ],
+)
+def test_a_column_that_comes_too_late_is_not_overwritten(likewise, kit, single, tmp_path, late, column):
+    rows = [{"text": f"my parcel {i}", "score": i} for i in range(601 - len(late))]
+    data = kit.write_jsonl(tmp_path / "in.jsonl", [*rows, *late])
 
     arguments = ("classify", single, "--input", data, "--output", tmp_path / "out.csv")
-    likewise(*arguments).refused("in.jsonl, line 601", "'label'")
+    likewise(*arguments).refused("in.jsonl, line 601", f"'{column}'")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 

@@ -67,6 +67,13 @@ def test_a_file_that_is_not_there_is_named_with_the_one_that_is(likewise, tmp_pa
     likewise("fit", tmp_path / "m", tmp_path / "trian.csv").refused("trian.csv", "did you mean 'train.csv'?")
 
 
+def test_no_file_that_is_read_takes_the_rejected_rows(likewise, tmp_path):
+    (tmp_path / "dev.csv").write_text("text,label\n", encoding="utf-8")
+
+    files = ("missing.csv", "--dev", tmp_path / "dev.csv", "--skip-invalid", tmp_path / "dev.csv")
+    likewise("fit", tmp_path / "m", *files).refused("dev.csv", "the file that is read")
+
+
 def test_what_is_there_already_is_refused_before_any_work(likewise, kit, tmp_path, single):
     before = kit.listing(single)
 

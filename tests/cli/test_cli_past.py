@@ -61,6 +61,7 @@ def test_an_answer_from_the_past(likewise, kit, changed, tmp_path):
     streamed = likewise("classify", changed, "--input", data, "--json", "--as-of", "1").json_lines()
     assert {row["revision"] for row in streamed} == {1}
     likewise("classify", changed, "hi", "--as-of", "5").refused("revision 5", "expected 0 to 4")
+    likewise("classify", changed, "hi", "--as-of", "").refused("found ''", "expected the number of a revision")
     likewise("classify", changed, "hi", "--as-of", "soon").refused("'soon'", "expected the number of a revision")
 
 
@@ -96,6 +97,8 @@ def test_the_difference_of_two_revisions(likewise, kit, changed, tmp_path):
     rejects = tmp_path / "rejects.jsonl"
     assert likewise("diff", changed, "1", "4", "--input", bad, "--skip-invalid", rejects).status == 0
     assert len(rejects.read_text().splitlines()) == 1
+    into = ("diff", changed, "1", "4", "--input", bad, "--skip-invalid", bad)
+    likewise(*into).refused("bad.jsonl", "the file that is read")
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import click
 
 from likewise.commands.options import (
+    FILE_NAME,
     Command,
     column_options,
     columns_from,
@@ -45,7 +46,11 @@ labels_option = click.option("--label", "labels", multiple=True, metavar="L", he
 @click.option("--no-label", is_flag=True, help="TEXT has no label (where several are allowed).")
 @click.option("--ref", metavar="REF", help="Your own reference for TEXT; one that is there updates its example.")
 @click.option(
-    "--input", "file", metavar="FILE", help="Labelled texts: JSON Lines, CSV or Parquet; - is standard input."
+    "--input",
+    "file",
+    type=FILE_NAME,
+    metavar="FILE",
+    help="Labelled texts: JSON Lines, CSV or Parquet; - is standard input.",
 )
 @click.option(
     "--on-conflict",
@@ -150,7 +155,13 @@ def forget(model: str, ids: tuple[int, ...], by: str | None, note: str | None, a
 @click.argument("number", metavar="[ID]", required=False, type=int)
 @labels_option
 @click.option("--no-label", is_flag=True, help="The example has no label (where several are allowed).")
-@click.option("--input", "file", metavar="FILE", help="A file with a column id (or one of refs) and the right labels.")
+@click.option(
+    "--input",
+    "file",
+    type=FILE_NAME,
+    metavar="FILE",
+    help="A file with a column id (or one of refs) and the right labels.",
+)
 @click.option("--id-column", metavar="C", help="The column with the ids. [default: id]")
 @column_options(ref=True, rejects=False, text=False)
 @record_options
@@ -201,7 +212,7 @@ def _corrections(
 
     DataError or LabelError, naming the line, for a row that cannot be used, and where the file has none.
     """
-    from likewise.data import Reject, read_rows
+    from likewise.data import Reject, called, place, read_rows
     from likewise.validation import check_labels
 
     column = columns.ref
@@ -209,7 +220,7 @@ def _corrections(
     ids: list[int] = []
     label_sets: list[tuple[str, ...]] = []
     for row in read_rows(file, columns, need_labels=True, limit=settings().max_text):
-        where = f"{file}, line {row.number}"
+        where = f"{place(file)} {row.number}"
         if isinstance(row, Reject):
             raise DataError(f"{where}: {row.reason}")
         name = row.ref or ""
@@ -225,7 +236,7 @@ def _corrections(
             raise DataError(f"{where}: column {column!r}: found {name!r}, expected an example's id (a whole number)")
         label_sets.append(check_labels(row.labels, model.task, where))
     if not ids:
-        raise DataError(f"{file}: found no rows, expected ids with their right labels")
+        raise DataError(f"{called(file)}: found no rows, expected ids with their right labels")
     return ids, label_sets
 
 

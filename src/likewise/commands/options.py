@@ -84,6 +84,19 @@ def _set_debug(context: click.Context, option: click.Parameter, value: bool) -> 
 # Options
 
 
+class FileName(click.types.StringParamType):
+    """The name of a file or directory. The empty one, which a script's unset variable leaves, is a mistake."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was given."""
+        if not value:
+            self.fail("found an empty name, expected that of a file or directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE_NAME = FileName()
+
+
 def settings_options(*settings: Setting | str) -> Callable[[F], F]:
     """The flags of these settings, made from the settings table; `settings()` holds what was given."""
 
@@ -133,6 +146,7 @@ def column_options(
             command = click.option(
                 "--skip-invalid",
                 "rejects",
+                type=FILE_NAME,
                 metavar="REJECTS",
                 help="Write rows that cannot be used to this file (JSON Lines, with the reason) and go on.",
             )(command)
@@ -161,7 +175,7 @@ def column_options(
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else.")
-model_argument = click.argument("model")
+model_argument = click.argument("model", type=FILE_NAME)
 
 
 def record_options(command: F) -> F:
@@ -172,6 +186,7 @@ def record_options(command: F) -> F:
 
 source_option = click.option(
     "--source",
+    type=FILE_NAME,
     metavar="DATA",
     help="Labelled texts of another task, for a recipe that learns from one, too (transfer, multitask, "
     "common-space-3.1 to 3.3).",
