@@ -34,8 +34,16 @@ def stdout() -> Console:
     return console_on(sys.stdout)
 
 
+class _Console(Console):
+    """rich's console; a reader that has gone is an error as it is anywhere else, and not the process's exit."""
+
+    def on_broken_pipe(self) -> None:
+        """rich would end with status 1."""
+        raise BrokenPipeError
+
+
 def console_on(stream: Any) -> Console:
-    console = Console(file=stream, highlight=False)
+    console = _Console(file=stream, highlight=False)
     told = os.environ.get("COLUMNS", "").isdecimal()
     console.width = min(console.width, WIDEST) if console.is_terminal or told else PIPED
     return console

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import signal
 import subprocess
 import time
 
 import pytest
+from rich.console import Console
+
+from likewise.rendering_fits import render_fit
 
 GOOD = [f'{{"text": "text number {i}", "label": "{label}"}}' for i in range(3) for label in ("a", "b")]
 
@@ -94,6 +99,17 @@ def test_a_fit_says_what_it_measured_kept_and_saved(fitted, kit):
     assert [path.name for path in model.parent.iterdir() if path.name.startswith(".")] == []
     assert kit.revision(model) == 1
     assert ("d3", "train.jsonl") in kit.ledger(model, "SELECT ref, source FROM versions")
+
+
+def test_the_commands_that_are_suggested_can_be_copied(fitted_several):
+    _, result = fitted_several
+    console = Console(file=io.StringIO(), width=100)
+    render_fit(console, {**result.json(), "model": "my [new] model"})
+
+    suggested = [line.split("  ")[1] for line in console.file.getvalue().splitlines() if line.startswith("  likewise")]
+    assert [shlex.split(command)[:3] for command in suggested] == [
+        ["likewise", verb, "my [new] model"] for verb in ("classify", "evaluate", "teach")
+    ]
 
 
 def test_a_fit_in_json(fitted_several, kit):
