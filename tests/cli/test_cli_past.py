@@ -74,7 +74,8 @@ def test_reverting_is_a_change_like_any_other(likewise, kit, own, changed):
     assert "Nothing has changed since revision 5" in likewise("revert", changed, "5").out
     assert "Reverted to revision 4: 2 examples changed. Revision: 6.\nIds: 5, 7." in likewise("revert", own, "4").out
     likewise("revert", changed, "17").refused("revision 17", "expected 0 to 6")
-    assert kit.revision(changed) == 6
+    assert likewise("revert", changed, "2020-01-01").out.startswith("Reverted to revision 0: 60 examples changed.")
+    assert kit.revision(changed) == 7
     assert likewise("check", changed).status == 0
 
 

@@ -18,6 +18,7 @@ from likewise.commands.options import (
     open_model,
     print_json,
     progress,
+    refuse_without,
     say,
     settings,
     settings_options,
@@ -73,8 +74,8 @@ def classify(
 
     if bool(texts) == (file is not None):
         raise click.UsageError("give either TEXT (in quotes), or --input FILE")
-    if texts and (output is not None or rejects is not None):
-        raise click.UsageError("--output and --skip-invalid belong to --input")
+    if file is None:
+        refuse_without("--input", "output", "text_column", "separator", "rejects")
     limit = settings().max_text
     for number, text in enumerate(texts, start=1):
         check_text(text, f"TEXT {number}", limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from likewise.commands.options import (
     Command,
     column_options,
     columns_from,
+    given_settings,
     json_option,
     model_argument,
     print_json,
@@ -98,12 +100,13 @@ def fit(
     """
     from likewise.data import keep_apart, read_examples
     from likewise.moving import require_free
-    from likewise.planning import check_source
+    from likewise.planning import check_source, check_training
     from likewise.recipes import recipe_named
     from likewise.validation import decide_task
 
     chosen, target = settings(), Path(os.path.abspath(model))
     check_source(recipe_named(recipe), source is not None)
+    check_training(recipe_named(recipe), given_settings())
     keep_apart(rejects, data, dev, source)
     _refuse_taken(target)
     if datastore is not None:
@@ -306,8 +309,13 @@ def _refuse_taken(target: Path) -> None:
 
     refuse_taken(target)
     above = next(folder for folder in target.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ModelError(f"{target}: cannot be made, because {above} may not be written; choose another path")
+    try:
+        # Rights do not tell of a place such as /proc.
+        with tempfile.TemporaryDirectory(prefix=".likewise-", dir=above):
+            pass
+    except OSError as error:
+        reason = f"because {above} may not be written ({error.strerror})"
+        raise ModelError(f"{target}: cannot be made, {reason}; choose another path") from error
 
 
 def _summary(fitted: Model, path: str, examples: Dataset) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from likewise.errors import suggestion
 from likewise.setting import Setting
@@ -172,6 +173,18 @@ def column_options(
         return command
 
     return add
+
+
+def refuse_without(owner: str, *names: str) -> None:
+    """UsageError where options were given that mean something only beside another one, which was not."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{' and '.join(given)} belong{'s' if len(given) == 1 else ''} to {owner}")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else.")

@@ -27,6 +27,7 @@ from likewise.commands.options import (
     ranges,
     read_labelled,
     record_options,
+    refuse_without,
     settings,
     settings_options,
     source_option,
@@ -93,9 +94,9 @@ def refit(
     until the new one is complete, and is kept until --prune. Scores of both on the same held-out rows are shown. A
     refit that was interrupted goes on where it stopped when the same command is given again.
     """
-    if prune and (recipe or encoder or source):
-        raise click.UsageError("--prune trains nothing; give it without --recipe, --encoder and --source")
-    given = given_settings()
+    fit = {name: value for name, value in given_settings().items() if SETTINGS[name].scope == "fit"}
+    if prune:
+        refuse_without("a refit, and --prune trains nothing", "recipe", "encoder", "source", "by", "note", *fit)
     with open_model(model) as opened:
         if prune:
             gone = opened.prune()
@@ -105,7 +106,6 @@ def refit(
                 what = f"generation {', '.join(map(str, gone))}" if gone else "nothing: there is only one generation"
                 click.echo(f"Removed {what}.")
             return
-        fit = {name: value for name, value in given.items() if SETTINGS[name].scope == "fit"}
         another = read_labelled(source, columns_from("text", None, None, "|"), None, settings())
         work = work_folder(Path(os.path.abspath(model)))
         done = opened.refit(recipe, encoder, by, note, work, progress(), another, **fit)
@@ -156,10 +156,12 @@ def revert(model: str, revision: str, by: str | None, note: str | None, as_json:
     Nothing disappears from the history, and the revert can itself be reverted.
     """
     with open_model(model) as opened:
-        change = opened.revert(revision, by=by, note=note)
-    done = f"Reverted to revision {revision}: {counted(len(change.ids), 'example')} changed"
+        with opened.as_of(revision) as then:  # REVISION may be a time
+            number = then.revision
+        change = opened.revert(number, by=by, note=note)
+    done = f"Reverted to revision {number}: {counted(len(change.ids), 'example')} changed"
     if not change.ids:
-        done = f"Nothing has changed since revision {revision}"
+        done = f"Nothing has changed since revision {number}"
     tell(change, done, (), None, as_json)
     if change.ids and not as_json:
         click.echo(f"{'Id' if len(change.ids) == 1 else 'Ids'}: {ranges(change.ids)}.")
@@ -229,8 +231,8 @@ def diff(
     """
     from likewise.data import read_texts
 
-    if file is None and rejects is not None:
-        raise click.UsageError("--skip-invalid belongs to --input")
+    if file is None:
+        refuse_without("--input", "text_column", "separator", "rejects")
     with open_model(model) as opened:
         found = opened.diff(first, second)
         if file is None:
