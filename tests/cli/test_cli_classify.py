@@ -31,6 +31,17 @@ def test_an_answer_shows_voices_and_cited_examples(likewise, single):
     assert max(map(len, result.out.splitlines())) <= 100
 
 
+def test_a_narrow_terminal_shows_what_is_cited(likewise, single):
+    result = likewise("classify", single, TEXTS[0], "--neighbours", "2", env={"COLUMNS": "40"})
+
+    with Model.open(single) as model:
+        prediction = model.classify(TEXTS[0], 2)
+    shown = " ".join(line.strip("│ ") for line in result.out.splitlines())
+    for cited in prediction.neighbours:
+        assert f"{cited.id}  {cited.weight:.2f}  {cited.distance:.2f}  {cited.labels[0]} {cited.text}" in shown
+    assert {len(line) for line in result.out.splitlines()} == {40}
+
+
 def test_an_answer_in_json_is_the_one_python_gets(likewise, single):
     found = likewise("classify", single, *TEXTS, "--json").json_lines()
 

@@ -35,6 +35,8 @@ def test_the_history_names_every_change(likewise, changed):
     lines = [line.split() for line in shown.out.splitlines() if line.strip()[:1].isdigit()]
     assert [(line[0], line[3]) for line in lines] == [("4", "forgot"), ("3", "relabelled"), ("2", "taught")]
     assert "new topic" in shown.out
+    assert "new topic" in likewise("history", changed, env={"COLUMNS": "60"}).out
+    assert NOVEL[0] in likewise("diff", changed, "1", "4", env={"COLUMNS": "40"}).out
 
 
 def test_the_life_of_an_example(likewise, changed):
