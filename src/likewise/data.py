@@ -8,6 +8,7 @@ is a file of a data set on the Hugging Face hub, from the cache where it is ther
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -142,8 +143,8 @@ def keep_apart(written: str | Path | None, *read: str | Path | None) -> None:
     """DataError where a file that is to be written is one of those that are read."""
     if written is None or str(written) == STANDARD_OUTPUT:
         return
-    files = (Path(path).resolve() for path in read if path is not None and str(path) != STANDARD_INPUT)
-    if Path(written).resolve() in files:
+    files = (os.path.realpath(path) for path in read if path is not None and str(path) != STANDARD_INPUT)
+    if os.path.realpath(written) in files:
         raise DataError(f"{written}: found the file that is read, expected another one to write to")
 
 

@@ -146,13 +146,15 @@ def test_parquet_in_and_out(likewise, several, tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"body": TEXTS, "n": [1, 2]}), tmp_path / "in.parquet")
-    likewise(
+    pq.write_table(pa.table({"body": [*TEXTS, ""], "n": [1, 2, 3]}), tmp_path / "in.parquet")
+    told = likewise(
         "classify", several, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet",
         "--text-column", "body",
     )  # fmt: skip
 
-    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert "1 row could not be read; the first: row 3: " in told.err
+    *rows, unread = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert unread["error"].startswith("row 3: column 'body': found an empty text")
     assert [row["n"] for row in rows] == [1, 2]
     with Model.open(several) as model:
         assert [tuple(row["labels"]) for row in rows] == [each.labels for each in model.classify(TEXTS)]
@@ -285,6 +287,8 @@ def test_evaluate_several_labels_and_an_unknown_one(likewise, several, tmp_path)
     assert json.loads(result.out)["n"] == 2
     (warning,) = result.err.splitlines()
     assert "'prase', which the model does not know; did you mean 'praise'?" in warning
+    piped = likewise("evaluate", several, "-", stdin=b'{"text": "refund my money", "label": "prase"}\n')
+    assert "standard input has the label 'prase'" in piped.err
 
 
 def test_evaluate_refuses_labels_that_the_task_does_not_allow(likewise, single, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -122,7 +123,7 @@ def classify_file(
     keep_apart(output, file)
     keep_apart(rejects, file)
     target = "-" if output is None and as_json else output
-    if target is not None and rejects is not None and Path(target).resolve() == Path(rejects).resolve():
+    if target is not None and rejects is not None and os.path.realpath(target) == os.path.realpath(rejects):
         raise DataError(f"{rejects}: found the place where the answers go, expected another one for the other rows")
     brief = target is not None and Path(target).suffix.lower() in (".csv", ".tsv", ".parquet")
     stream = Stream(model, file, columns, limit)
