@@ -49,7 +49,7 @@ A file's suffix says what it is, in reading and in writing: `.jsonl`, `.ndjson` 
 `.csv` (comma, semicolon or tab between cells) and `.tsv` have a header line, `.parquet` needs
 `pip install 'likewise[parquet]'`. Text is UTF-8. DATA, and the FILE of `--input`, may also be
 
-- `-`, standard input: JSON Lines; for `classify`, a line that does not begin with `{{` is a text by itself,
+- `-`, standard input: JSON Lines; for `classify` and `diff`, a line that does not begin with `{{` is a text by itself,
 - `hf://datasets/OWNER/NAME/FILE`: a file of a data set on the Hugging Face hub, from its cache where it is there.
 
 The columns, and the options that give them other names:
@@ -62,11 +62,12 @@ split at each bar | `--label-column`, `--label-separator` |
 | none by default | your own reference for the text; teaching it again updates its example | `--ref-column` |
 
 Other columns are ignored, but `classify --input` keeps them beside the answers. Where the input has a column of an
-answer's name, the answer's is called `predicted_` and that name.
+answer's name, the answer's is called `predicted_` and that name, with as many `predicted_` as it takes.
 
 A row that cannot be used ends the command, and the message names its line; nothing has been changed then. With
 `--skip-invalid REJECTS` such rows go to that file, `{{"line": ..., "reason": ..., "fields": {{...}}}}` a line, and the
-others count. `classify --input` goes on either way. A file that is written appears when it is complete, or not at all.
+others count. `classify --input` goes on either way. A file that is written appears when it is complete, or not at all,
+and is never one that is read.
 
 ## JSON
 
@@ -97,13 +98,17 @@ label, `true_positive`, `false_positive`, `false_negative` and `true_negative`.
 
 `teach` prints the examples' ids in the order of the texts, the ledger's revision after the change, and how many
 examples are new, were changed, were there with the same labels already, or were left as they were
-(`--on-conflict keep`):
+(`--on-conflict keep`); `conflicts` counts, by the same words, the texts that were there with other labels:
 
 ```json
-{{"ids": [581], "revision": 13, "added": 1, "updated": 0, "known": 0, "kept": 0}}
+{{"ids": [581], "revision": 13, "added": 1, "updated": 0, "known": 0, "kept": 0, "conflicts": {{}}}}
 ```
 
-The other changes print `ids` and `revision` of the same meaning, and `updated`. `history` prints a line for each
+`forget`, `relabel`, `rename-label`, `merge-labels` and `revert` print `ids` and `revision` of the same meaning, and
+`updated`. `erase` prints `ids`, `revision`, `shared` (other examples that have, or had, one of the texts) and
+`not_reached` (where the texts may still be). `move` prints `datastore`, `examples` and `revision`. `refit` prints one
+object that sums it up, with the new `generation` and the scores `before` and `after`; with `--prune`, `pruned` (the
+generations that are gone) and `generation`. `history` prints a line for each
 change: `revision`, `at` (UTC), `action`, `by`, `note`, `examples` (how many it touched); with `--example`, what the
 change made of the example (`text`, `labels`, null where it was forgotten, `ref`, `source`) in the place of `examples`.
 `diff` prints a line for each example, `{{"id": ..., "before": ..., "after": ...}}`, null where it was not there; with

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from likewise import formats
-from likewise.data import Columns, Reject, Row, RowWriter, read_examples, read_rows, write_rows
+from likewise.data import Columns, Reject, Row, RowWriter, keep_apart, read_examples, read_rows, read_texts, write_rows
 from likewise.errors import DataError, MissingExtra
 
 LIMIT = 1_000_000
@@ -104,7 +104,11 @@ BAD_FILES: dict[str, tuple[str, bytes | str, str]] = {
     ),
     "latin-1 csv": ("a.csv", b"text,label\nok,b\ncaf\xe9,b\n", ", line 3: found invalid UTF-8 (byte 0xe9), expected"),
     "latin-1 header": ("a.csv", b"text,cat\xe9gorie\nok,b\n", ", line 1: found invalid UTF-8 (byte 0xe9), expected"),
-    "latin-1 jsonl": ("a.jsonl", b'{"text": "caf\xe9", "label": "b"}', ", line 1: found invalid UTF-8 (byte 0xe9, the"),
+    "latin-1 jsonl": (
+        "a.jsonl",
+        b'{"text": "caf\xe9", "label": "b"}',
+        ", line 1: found invalid UTF-8 (0xe9, byte 14 of the line), expected",
+    ),
     "utf-16 csv": ("a.csv", "text,label\na,b\n".encode("utf-16"), ", line 1: found UTF-16, expected UTF-8"),
     "utf-16 jsonl": ("a.jsonl", '{"text": "a"}\n'.encode("utf-16"), ": found UTF-16, expected UTF-8"),
     "nul in csv": ("a.csv", b"text,label\na\0b,c\n", ", line 2: column 'text': the text holds a NUL (character 2)"),
@@ -141,9 +145,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_rows(tmp_path / "review.csv", need_labels=True, limit=LIMIT)
     with pytest.raises(DataError, match="found no such file; check the path"):
         read_rows(tmp_path / "none" / "a.csv", need_labels=True, limit=LIMIT)
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="found a folder"):
-        read_rows(tmp_path / "folder.csv", need_labels=True, limit=LIMIT)
+    for name in ("folder.csv", "folder"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(DataError, match=f"{name}: found a folder"):
+            read_rows(tmp_path / name, need_labels=True, limit=LIMIT)
 
 
 @pytest.fixture
@@ -333,6 +338,17 @@ def test_refs(tmp_path: Path) -> None:
         rows_of(path, Columns(ref="idx"))
 
 
+def test_a_column_of_refs_that_no_line_has_is_named(tmp_path: Path) -> None:
+    lines = '{"text": "a", "label": "b"}\n{"text": "c", "label": "b", "ref": "r1"}\n'
+    path = put(tmp_path, "a.jsonl", lines)
+    assert [r.ref for r in rows_of(path, Columns(ref="ref")) if isinstance(r, Row)] == [None, "r1"]
+    with pytest.raises(DataError, match=r"a\.jsonl: found no column 'rfe'; .* 'label', 'ref'; did you mean 'ref'\?"):
+        read_examples(path, Columns(ref="rfe"), rejects=tmp_path / "rejects.jsonl", limit=LIMIT)
+    assert not (tmp_path / "rejects.jsonl").exists()
+    nulls = put(tmp_path, "b.jsonl", '{"text": "a", "label": "b", "ref": null}\n')
+    assert read_examples(nulls, Columns(ref="ref"), limit=LIMIT).refs == [None]
+
+
 def test_parquet(tmp_path: Path) -> None:
     path = table(tmp_path, {"text": ["a", "b", None, "d", ""], "labels": [["y", "x"], [], ["x"], None, ["x"]]})
     assert outline(rows_of(path)) == [
@@ -353,6 +369,13 @@ def test_parquet(tmp_path: Path) -> None:
         read_examples(table(tmp_path, {"txt": ["a"]}), limit=LIMIT)
     with pytest.raises(DataError, match=r"data\.parquet: found no rows"):
         read_examples(table(tmp_path, {"text": pa.array([], pa.string()), "label": pa.array([], pa.string())}), limit=9)
+
+
+def test_parquet_numbers_repeated_columns(tmp_path: Path) -> None:
+    names = ["text", "x", "x", "x_2", "x"]
+    pq.write_table(pa.Table.from_arrays([pa.array([name]) for name in "abcde"], names), tmp_path / "a.parquet")
+    (row,) = rows_of(tmp_path / "a.parquet", need_labels=False)
+    assert row.fields == {"text": "a", "x": "b", "x_3": "c", "x_2": "d", "x_4": "e"}
 
 
 def test_parquet_loses_only_the_row_that_cannot_be_read(tmp_path: Path) -> None:
@@ -445,7 +468,29 @@ def test_nothing_is_written_where_no_row_is_left(tmp_path: Path) -> None:
         read_examples(path, rejects=path, limit=LIMIT)
     with pytest.raises(DataError, match="found no column"):
         read_examples(put(tmp_path, "a.csv", "a,b\n1,2\n"), rejects=tmp_path / "rejects.jsonl", limit=LIMIT)
+    with pytest.raises(DataError, match=r"a\.jsonl: found no row that can be used among 2; the first: line 1: column"):
+        read_texts(path, rejects=tmp_path / "rejects.jsonl", limit=LIMIT)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "a.jsonl"]
+
+
+def test_texts_without_labels(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jsonl", '{"text": "a", "label": 3}\n{"text": ""}\n{"text": "b"}\n')
+    found = read_texts(path, rejects=tmp_path / "rejects.csv", limit=LIMIT)
+    assert (found.texts, found.rejected) == (["a", "b"], 1)
+    assert json.loads((tmp_path / "rejects.csv").read_text("utf-8"))["line"] == 2
+    with pytest.raises(DataError, match=r"a\.csv: found no rows, expected texts"):
+        read_texts(put(tmp_path, "a.csv", "text\n"), limit=LIMIT)
+
+
+def test_what_is_read_is_not_written(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jsonl", "")
+    (tmp_path / "link.jsonl").symlink_to(path)
+    for written in (path, tmp_path / "link.jsonl", tmp_path / ".." / tmp_path.name / "a.jsonl"):
+        with pytest.raises(DataError, match="found the file that is read"):
+            keep_apart(written, None, "-", path)
+    keep_apart(tmp_path / "b.jsonl", path)
+    keep_apart(None, path)
+    keep_apart("-", "-")
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +505,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"^standard input, line 1: found no column 'labels' or 'label'"):
         read_examples("-", limit=LIMIT)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    with pytest.raises(DataError, match=r"^standard input: found an empty file"):
+    with pytest.raises(DataError, match=r"^standard input: found nothing, expected a text or a JSON object a line"):
         read_examples("-", limit=LIMIT)
 
 

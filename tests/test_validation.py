@@ -78,7 +78,7 @@ def test_labels_are_sorted_and_unique() -> None:
         (b"spam", None, "found b'spam' (bytes)"),
         ({"spam": 1}, None, "(dict)"),
         (["spam", 3], None, "found the label 3 (int), expected a string"),
-        ([None], None, "found the label a missing value"),
+        ([None], None, "found a missing value among the labels"),
         ([["spam"]], None, "(list), expected a string"),
         ("", None, "found an empty label"),
         (["spam", " \n"], None, "found an empty label"),

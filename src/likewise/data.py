@@ -8,20 +8,24 @@ is a file of a data set on the Hugging Face hub, from the cache where it is ther
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from likewise.errors import DataError, MissingExtra, UsageError, suggestion
 from likewise.formats import Record, Required, csv_records, json_records, no_column, parquet_records
 from likewise.types import Task
 from likewise.validation import LONGEST_REF, check_labels, check_text
-from likewise.writing import KINDS, Kind, RowWriter, write_rows
+from likewise.writing import KINDS, STANDARD_OUTPUT, Kind, RowWriter, write_rows
 
-__all__ = ["Columns", "Dataset", "Reject", "Row", "RowWriter", "read_examples", "read_rows", "write_rows"]
+__all__ = [
+    "Columns", "Dataset", "Reject", "Row", "RowWriter", "called", "keep_apart", "none_usable", "place",
+    "read_examples", "read_rows", "read_texts", "unit", "write_rows",
+]  # fmt: skip
 
 STANDARD_INPUT = "-"
 
@@ -107,12 +111,40 @@ class _Source:
     kind: Kind
     file: Path | None
 
-    @property
-    def place(self) -> str:
-        return f"{self.name}, {'row' if self.kind == 'parquet' else 'line'}"
-
 
 _COLUMNS = Columns()
+
+
+def called(path: str | Path) -> str:
+    """What messages call an input."""
+    # A Path has lost a slash of hf://.
+    return "standard input" if str(path) == STANDARD_INPUT else re.sub("^hf:/+", "hf://", str(path))
+
+
+def place(path: str | Path) -> str:
+    """What messages put before a row's number: `reviews.csv, line`."""
+    return f"{called(path)}, {unit(path)}"
+
+
+def unit(path: str | Path) -> str:
+    """What messages call a record of an input."""
+    return "row" if KINDS.get(Path(path).suffix.lower()) == "parquet" else "line"
+
+
+def none_usable(expected: str, rejected: int, first: str) -> str:
+    """The sentence about an input without a row that can be used; `first` is the first one's place and reason."""
+    if not rejected:
+        return f"found no rows, expected {expected}"
+    return f"found no row that can be used among {rejected:,}; the first: {first}"
+
+
+def keep_apart(written: str | Path | None, *read: str | Path | None) -> None:
+    """DataError where a file that is to be written is one of those that are read."""
+    if written is None or str(written) == STANDARD_OUTPUT:
+        return
+    files = (os.path.realpath(path) for path in read if path is not None and str(path) != STANDARD_INPUT)
+    if os.path.realpath(written) in files:
+        raise DataError(f"{written}: found the file that is read, expected another one to write to")
 
 
 def read_rows(
@@ -141,14 +173,31 @@ def read_examples(
     there (JSON Lines: line, reason, fields; an empty file where there are none) and the others count. DataError also
     for a file without a row that can be used; then nothing is written.
     """
-    source = _find(path)
-    if rejects is not None and source.file is not None and Path(rejects).resolve() == source.file.resolve():
-        raise DataError(f"{rejects}: found the file that is read, expected another one for the rejected rows")
-    data = Dataset([], [], [], 0, source.short, [], source.place)
+    return _dataset(path, columns, "labelled texts", task, rejects, limit)
+
+
+def read_texts(
+    path: str | Path, columns: Columns = _COLUMNS, *, rejects: str | Path | None = None, limit: int
+) -> Dataset:
+    """The rows of a file as a whole, whose labels are not looked at; the rest is as in `read_examples`."""
+    return _dataset(path, columns, "texts", None, rejects, limit)
+
+
+def _dataset(
+    path: str | Path,
+    columns: Columns,
+    expected: Literal["texts", "labelled texts"],
+    task: Task | None,
+    rejects: str | Path | None,
+    limit: int,
+) -> Dataset:
+    source, what = _find(path), unit(path)
+    keep_apart(rejects, source.file)
+    data = Dataset([], [], [], 0, source.short, [], place(path))
     rejected, first = 0, ""
     with contextlib.ExitStack() as stack:
         writer = None if rejects is None else stack.enter_context(RowWriter(rejects, kind="jsonl"))
-        for row in _rows(source, columns, True, limit, task):
+        for row in _rows(source, columns, expected == "labelled texts", limit, task):
             if isinstance(row, Row):
                 data.texts.append(row.text)
                 data.labels.append(row.labels or ())
@@ -156,14 +205,12 @@ def read_examples(
                 data.numbers.append(row.number)
                 continue
             if writer is None:
-                raise DataError(f"{source.place} {row.number}: {row.reason}")
-            first = first or f"{source.place.removeprefix(source.name + ', ')} {row.number}: {row.reason}"
+                raise DataError(f"{data.place} {row.number}: {row.reason}")
+            first = first or f"{what} {row.number}: {row.reason}"
             rejected += 1
             writer.write(row.to_dict())
         if not data.texts:
-            if rejected:
-                raise DataError(f"{source.name}: found no row that can be used among {rejected:,}; the first: {first}")
-            raise DataError(f"{source.name}: found no rows, expected labelled texts")
+            raise DataError(f"{source.name}: {none_usable(expected, rejected, first)}")
     return Dataset(data.texts, data.labels, data.refs, rejected, data.source, data.numbers, data.place)
 
 
@@ -175,7 +222,8 @@ def _rows(
         required.append(columns.label_names)
     if columns.ref is not None:
         required.append((columns.ref,))
-    for record in _records(source, columns.text, required):
+    records = _records(source, columns.text, required)
+    for record in records if columns.ref is None else _having(columns.ref, records, source.name):
         if record.problem:
             yield Reject(record.number, record.problem, record.fields)
             continue
@@ -183,6 +231,19 @@ def _rows(
             yield _row(record, columns, source.kind, need_labels, limit, task)
         except UsageError as error:
             yield Reject(record.number, str(error), record.fields)
+
+
+def _having(column: str, records: Iterator[Record], name: str) -> Iterator[Record]:
+    """The records, of which any may lack the column; DataError behind the last one where all of them did."""
+    others: dict[str, None] = {}
+    met = False
+    for record in records:
+        met = met or column in record.fields
+        if not met:
+            others.update(dict.fromkeys(record.fields))
+        yield record
+    if others and not met:
+        raise DataError(f"{name}: {no_column((column,), list(others))}")
 
 
 def _row(record: Record, columns: Columns, kind: Kind, need_labels: bool, limit: int, task: Task | None) -> Row:
@@ -258,19 +319,17 @@ def _records(source: _Source, text: str | None, required: Required) -> Iterator[
 
 def _find(path: str | Path) -> _Source:
     """What `path` names; DataError where there is no such file, or none of a format that we read."""
-    name = str(path)
-    if name == STANDARD_INPUT:
-        return _Source("standard input", "standard input", "jsonl", None)
-    kind = KINDS.get(Path(name).suffix.lower())
-    if kind is None:
-        raise DataError(f"{name}: found the suffix {Path(name).suffix!r}, expected one of {', '.join(KINDS)}")
-    if name.startswith("hf:/"):
-        name = re.sub("^hf:/+", "hf://", name)  # a Path has lost a slash
-        return _Source(name, name, kind, _download(name))
-    file = Path(name)
+    name = called(path)
+    if str(path) == STANDARD_INPUT:
+        return _Source(name, name, "jsonl", None)
+    file, kind = Path(name), KINDS.get(Path(name).suffix.lower())
     try:
         if file.is_dir():
             raise DataError(f"{name}: found a folder, expected a file; name one inside it")
+        if kind is None:
+            raise DataError(f"{name}: found the suffix {file.suffix!r}, expected one of {', '.join(KINDS)}")
+        if name.startswith("hf://"):
+            return _Source(name, name, kind, _download(name))
         if not file.exists():
             beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
             raise DataError(f"{name}: found no such file{suggestion(file.name, beside) or '; check the path'}")

@@ -61,15 +61,16 @@ def json_records(stream: BinaryIO, name: str, plain: str | None = None) -> Itera
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
-            byte = f"0x{line[error.start]:02x}"
-            yield Record(number, {}, f"found invalid UTF-8 (byte {byte}, the line's {error.start + 1}th), {_NOT_UTF8}")
+            where = f"0x{line[error.start]:02x}, byte {error.start + 1} of the line"
+            yield Record(number, {}, f"found invalid UTF-8 ({where}), {_NOT_UTF8}")
             continue
         if plain is not None and not text.lstrip().startswith("{"):
             yield Record(number, {plain: text.rstrip("\r\n")})
         else:
             yield _json_record(number, text)
     if empty:
-        raise DataError(f"{name}: found an empty file, expected one JSON object a line")
+        wanted = "an empty file, expected one" if plain is None else "nothing, expected a text or a"
+        raise DataError(f"{name}: found {wanted} JSON object a line")
 
 
 def csv_records(stream: BinaryIO, name: str, delimiters: str, required: Required) -> Iterator[Record]:
@@ -267,13 +268,18 @@ def _csv_header(lines: _CsvLines, name: str, delimiters: str, required: Required
         if not headers[delimiter]:
             raise DataError(f"{name}, line {lines.start}: found a quote that does not end, expected a header line")
     check_columns(headers[delimiter], required, name)
-    header: list[str] = []
-    for cell in headers[delimiter]:
-        column, repeat = cell, 2
-        while column in header:
-            column, repeat = f"{cell}_{repeat}", repeat + 1
-        header.append(column)
-    return header, delimiter
+    return _numbered(headers[delimiter]), delimiter
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The columns' names, each once: one that was there before gets a number that makes it no other's."""
+    columns: list[str] = []
+    for name in names:
+        column, repeat = name, 2
+        while column in columns or (column != name and column in names):
+            column, repeat = f"{name}_{repeat}", repeat + 1
+        columns.append(column)
+    return columns
 
 
 def _without_nanoseconds(batch: Any) -> Any:
@@ -288,7 +294,8 @@ def _without_nanoseconds(batch: Any) -> Any:
 
 
 def _batch_rows(batch: Any) -> Iterator[tuple[dict[str, object], str]]:
-    """The rows of a record batch; where one value cannot be read, only its row is lost."""
+    """The rows of a record batch, repeated columns numbered; where a value cannot be read, only its row is lost."""
+    batch = batch.rename_columns(_numbered(batch.schema.names))
     try:
         rows = batch.to_pylist()
     except ValueError:

@@ -19,6 +19,9 @@ OBJECTIVES = {
 }
 """The setting `objective`, and the weight of a schedule that it stands for."""
 
+TRAINING = ("epochs", "batch_size", "learning_rate")
+"""Settings that stand for fields of every schedule."""
+
 CONTRAST: Mapping[str, Mapping[str, str]] = {
     "contrastive": {
         "contrastive_temperature": "temperature",
@@ -52,11 +55,7 @@ def planned(recipe: Recipe, few: bool, settings: Settings, scratch: bool = False
             f"encoder: recipe {recipe.name!r} uses the encoder as it comes, and this one starts from nothing; recipes "
             "that train it are " + _recipes(lambda stage: not stage.frozen, lambda recipe: not recipe.frozen_too)
         )
-    given: dict[str, Any] = {
-        name: value
-        for name in ("epochs", "batch_size", "learning_rate")
-        if (value := getattr(settings, name)) is not None
-    }
+    given: dict[str, Any] = {name: value for name in TRAINING if (value := getattr(settings, name)) is not None}
     if "epochs" in given:
         given.update(min_steps=0, max_steps=0)  # who names the epochs means them
     stages = recipe.few if few and recipe.few else recipe.stages
@@ -92,6 +91,16 @@ def check_source(recipe: Recipe, given: bool) -> None:
             f"source: recipe {recipe.name!r} learns from no second data set; recipes that do are "
             + _recipes(lambda stage: stage.data != "target")
         )
+
+
+def check_training(recipe: Recipe, given: Mapping[str, object]) -> None:
+    """SettingError where a recipe that trains nothing is told how to.
+
+    It is for whoever names recipe and settings in one breath; settings that are kept or searched over may be idle.
+    """
+    if not recipe.stages and (idle := next((name for name in TRAINING if name in given), None)):
+        others = _recipes(lambda stage: True)
+        raise SettingError(f"{idle}: recipe {recipe.name!r} trains nothing; recipes that do are {others}")
 
 
 def _contrasted(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings) -> tuple[Schedule, ...]:

@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any
 
 from rich.box import ROUNDED, SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Column, Table
@@ -27,6 +28,8 @@ ROWS = 20
 """Examples that a change lists."""
 CAUSES = 3
 """Causes that a changed answer lists."""
+LEAST = 16
+"""Columns that a table's last cells need to say anything."""
 
 
 def stdout() -> Console:
@@ -34,11 +37,42 @@ def stdout() -> Console:
     return console_on(sys.stdout)
 
 
+class _Console(Console):
+    """rich's console; a reader that has gone is an error as it is anywhere else, and not the process's exit."""
+
+    def on_broken_pipe(self) -> None:
+        """rich would end with status 1."""
+        raise BrokenPipeError
+
+
 def console_on(stream: Any) -> Console:
-    console = Console(file=stream, highlight=False)
+    console = _Console(file=stream, highlight=False)
     told = os.environ.get("COLUMNS", "").isdecimal()
     console.width = min(console.width, WIDEST) if console.is_terminal or told else PIPED
     return console
+
+
+class _Rows(Table):
+    """A table whose last column takes the room that is left; where that is too little, its cells go below the rest."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table, or a line or two for each row."""
+        if sum(map(_width, self.columns[:-1])) + LEAST <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        yield Text("  ".join(str(column.header) for column in self.columns), style="dim")
+        for *cells, below in zip(*(column.cells for column in self.columns), strict=True):
+            yield Text("  ").join(Text.assemble(cell) for cell in cells)
+            if str(below):
+                yield Padding(Text.assemble(below), (0, 0, 0, 2))
+        if self.caption:
+            yield Text(str(self.caption), style="dim")
+
+
+def _width(column: Column) -> int:
+    """What a column of one-line cells takes, with the space beside it."""
+    widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    return min(widest, column.max_width or widest) + 3
 
 
 def plain(text: str) -> str:
@@ -102,7 +136,7 @@ def voices_table(prediction: Prediction) -> Table:
 
 def neighbours_table(prediction: Prediction) -> Table:
     """The cited examples; their weights are shares of the vote."""
-    table = Table(
+    table = _Rows(
         Column("id", justify="right", style="cyan", no_wrap=True),
         Column("weight", justify="right", no_wrap=True),
         Column("distance", justify="right", no_wrap=True),
@@ -132,7 +166,7 @@ def neighbours_table(prediction: Prediction) -> Table:
 def examples_table(before: Sequence[Example], after: Sequence[Example] | None = None) -> Table:
     """The examples that a change touched, at most `ROWS`; with `after`, their labels then and now."""
     names = ("labels",) if after is None else ("labels before", "labels now")
-    table = Table(
+    table = _Rows(
         Column("id", justify="right", style="cyan", no_wrap=True),
         *(Column(name, max_width=24, overflow="ellipsis", no_wrap=True) for name in names),
         Column("text", overflow="ellipsis", no_wrap=True, ratio=1),
@@ -213,7 +247,7 @@ def changed_answers(answers: Sequence[ChangedAnswer], causes: Mapping[int, Examp
 
 def _past_table(first: str, *names: str, last: str = "note") -> Table:
     """A table of a number, some narrow columns, and one that takes the room that is left."""
-    return Table(
+    return _Rows(
         Column(first, justify="right", style="cyan", no_wrap=True),
         *(Column(name, max_width=24, overflow="ellipsis", no_wrap=True) for name in names),
         Column(last, overflow="fold", ratio=1),

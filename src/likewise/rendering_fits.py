@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def render_fit(console: Console, summary: Mapping[str, Any]) -> None:
     lower = "" if summary["precision"] == "fp32" else f", calculating in {summary['precision']}"
     console.print(Text.assemble("Kept: ", (f"the {summary['kept']} encoder", "bold"), f"{lower}."), soft_wrap=True)
     console.print(Text.assemble("Saved: ", (str(summary["model"]), "bold"), "."), soft_wrap=True)
-    name = plain(str(summary["model"]))
+    name = plain(shlex.quote(str(summary["model"])))
     commands = (
         f'likewise classify {name} "a text"',
         f"likewise evaluate {name} FILE",
@@ -70,7 +71,7 @@ def render_encoder(console: Console, summary: EncoderSummary) -> None:
     console.print(table)
     console.print(Text.assemble("Saved: ", (summary.encoder, "bold"), "."), soft_wrap=True)
     console.print(Text("Next:"))
-    console.print(Text(f"  likewise fit MODEL DATA --encoder {plain(summary.encoder)}"), soft_wrap=True)
+    console.print(Text(f"  likewise fit MODEL DATA --encoder {plain(shlex.quote(summary.encoder))}"), soft_wrap=True)
 
 
 def render_refit(console: Console, refit: Refit) -> None:

@@ -211,7 +211,8 @@ def normalised(text: str) -> str:
 
 def _check_label(label: object, where: str) -> str:
     if not isinstance(label, str):
-        raise LabelError(f"{where}: found the label {_shown(label)}, expected a string; write it in quotes")
+        found = "a missing value among the labels" if label is None else f"the label {_shown(label)}"
+        raise LabelError(f"{where}: found {found}, expected a string; write it in quotes")
     if not label.strip():
         raise LabelError(f"{where}: found an empty label, expected a name; remove it, or give the text no labels")
     if len(label) > LONGEST_LABEL:

@@ -43,6 +43,15 @@ def test_the_commands_are_those_of_the_design(likewise):
     ]  # fmt: skip
 
 
+def test_a_group_by_itself_shows_its_commands(likewise):
+    told = likewise("token")
+
+    assert (told.status, told.err) == (0, "")
+    assert re.findall(r"^  ([a-z]+)  +\S", told.out.split("Commands:")[1], flags=re.MULTILINE) == [
+        "add", "list", "remove",
+    ]  # fmt: skip
+
+
 def test_version(likewise):
     assert likewise("--version").out == f"likewise {__version__}\n"
 
@@ -57,7 +66,17 @@ def test_version(likewise):
         (["forget", "m", "seven"], "'seven' is not a valid integer"),
         (["classify", "m"], "give either TEXT (in quotes), or --input FILE"),
         (["classify", "m", "text", "--input", "f.csv"], "give either TEXT (in quotes), or --input FILE"),
-        (["classify", "m", "text", "--output", "f.csv"], "belong to --input"),
+        (["classify", "m", "text", "--output", "f.csv"], "--output belongs to --input"),
+        (["diff", "m", "1", "2", "--text-column", "x"], "--text-column belongs to --input"),
+        (["relabel", "m", "7", "--label", "x", "--id-column", "n"], "--id-column belongs to --input"),
+        (
+            ["teach", "m", "text", "--label", "x", "--ref-column", "r", "--skip-invalid", "f"],
+            "--ref-column and --skip-invalid belong to --input",
+        ),
+        (["teach", "m", "text", "--label", "x", "--ref", ""], "--ref: found an empty text"),
+        (["refit", "m", "--prune", "--epochs", "3"], "--epochs belongs to a refit, and --prune trains nothing"),
+        (["fit", "m", "f.csv", "--recipe", "frozen", "--epochs", "3"], "epochs: recipe 'frozen' trains nothing"),
+        (["fit", "/proc/m", "f.csv"], "because /proc may not be written"),
         (
             ["classify", "m", "text", "--neighbours", "-1"],
             "--neighbours: found -1, expected a whole number, at least 0",
@@ -67,6 +86,10 @@ def test_version(likewise):
         (["teach", "m", "text", "--on-conflict", "merge"], "'merge' is not one of"),
         (["relabel", "m", "7"], "give the right labels"),
         (["merge-labels", "m", "a", "b"], "missing option '--into'"),
+        (["classify", "", "text"], "invalid value for 'MODEL': found an empty name"),
+        (["fit", "m", ""], "invalid value for 'DATA': found an empty name"),
+        (["classify", "m", "--input", "f.csv", "--output", ""], "invalid value for '--output': found an empty name"),
+        (["teach", "m", "--input", "f.csv", "--skip-invalid", ""], "'--skip-invalid': found an empty name"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(likewise, arguments, expected):
@@ -127,6 +150,34 @@ def test_who_stops_reading_gets_no_traceback(kit, single, tmp_path):
 
     assert errors == b""
     assert process.returncode == 141
+
+
+def test_who_stops_reading_a_drawing_gets_no_traceback(kit):
+    with subprocess.Popen(
+        [kit.command, "recipes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kit.environment()
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+
+    assert (process.returncode, errors) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "status", "told"),
+    [
+        (0, ["classify", "{}", "--input", "-"], 2, "standard input: found nothing"),
+        (1, ["classify", "{}", "where is my parcel", "--json"], 0, ""),
+        (1, ["classify", "{}", "where is my parcel"], 0, ""),
+        (2, ["clasify"], 2, ""),
+    ],
+)
+def test_a_standard_stream_may_be_closed(likewise, single, closed, arguments, status, told):
+    result = likewise(*(part.replace("{}", str(single)) for part in arguments), preexec_fn=lambda: os.close(closed))
+
+    assert result.status == status, result
+    assert result.out == ""
+    assert told in result.err
+    assert len(result.err.splitlines()) == bool(told)
 
 
 def test_an_interrupt_is_quiet(kit, own):

@@ -121,6 +121,18 @@ def test_relabelling_one(likewise, own):
         assert model.examples(ids=[1])[0].labels == ("refund",)
 
 
+def test_relabelling_with_the_same_labels_says_that_nothing_was_changed(likewise, own, tmp_path):
+    same = likewise("relabel", own, "1", "--label", "delivery", "--note", "seen")
+    (tmp_path / "c.csv").write_text("id,label\n1,delivery\n2,refund\n2,refund\n", encoding="utf-8")
+    one = likewise("relabel", own, "--input", tmp_path / "c.csv")
+
+    assert same.out == (
+        "Nothing to change: these labels were there already; no revision was made (and the note recorded nowhere). "
+        "Revision: 1.\n"
+    )
+    assert "Relabelled 1 example. Revision: 2." in one.out
+
+
 def test_relabelling_by_a_file_of_ids_or_refs(likewise, own, tmp_path):
     (tmp_path / "ids.csv").write_text("id,label\n1,refund\n2,praise\n", encoding="utf-8")
     (tmp_path / "refs.jsonl").write_text('{"key": "d2", "topic": "praise"}\n', encoding="utf-8")
@@ -144,6 +156,7 @@ def test_relabelling_by_a_file_of_ids_or_refs(likewise, own, tmp_path):
         ("number,label\n1,refund\n", [], ["c.csv", "no column 'id'"]),
         ("ref,label\nd00,refund\n", ["--ref-column", "ref"], ["c.csv, line 2", "'d00'", "did you mean 'd0'?"]),
         ("id,label\n", [], ["c.csv", "no rows"]),
+        ("id,label\n1,refund\n2,praise\n1,praise\n", [], ["c.csv, line 4", "'1'", "other labels than in line 2"]),
     ],
 )
 def test_a_bad_file_of_corrections_changes_nothing(likewise, standing, tmp_path, content, options, expected):

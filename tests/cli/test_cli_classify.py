@@ -31,6 +31,17 @@ def test_an_answer_shows_voices_and_cited_examples(likewise, single):
     assert max(map(len, result.out.splitlines())) <= 100
 
 
+def test_a_narrow_terminal_shows_what_is_cited(likewise, single):
+    result = likewise("classify", single, TEXTS[0], "--neighbours", "2", env={"COLUMNS": "40"})
+
+    with Model.open(single) as model:
+        prediction = model.classify(TEXTS[0], 2)
+    shown = " ".join(line.strip("│ ") for line in result.out.splitlines())
+    for cited in prediction.neighbours:
+        assert f"{cited.id}  {cited.weight:.2f}  {cited.distance:.2f}  {cited.labels[0]} {cited.text}" in shown
+    assert {len(line) for line in result.out.splitlines()} == {40}
+
+
 def test_an_answer_in_json_is_the_one_python_gets(likewise, single):
     found = likewise("classify", single, *TEXTS, "--json").json_lines()
 
@@ -135,13 +146,15 @@ def test_parquet_in_and_out(likewise, several, tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"body": TEXTS, "n": [1, 2]}), tmp_path / "in.parquet")
-    likewise(
+    pq.write_table(pa.table({"body": [*TEXTS, ""], "n": [1, 2, 3]}), tmp_path / "in.parquet")
+    told = likewise(
         "classify", several, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet",
         "--text-column", "body",
     )  # fmt: skip
 
-    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert "1 row could not be read; the first: row 3: " in told.err
+    *rows, unread = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert unread["error"].startswith("row 3: column 'body': found an empty text")
     assert [row["n"] for row in rows] == [1, 2]
     with Model.open(several) as model:
         assert [tuple(row["labels"]) for row in rows] == [each.labels for each in model.classify(TEXTS)]
@@ -205,16 +218,44 @@ def test_the_file_that_is_read_is_not_written(likewise, single, kit, tmp_path):
     data = kit.write_jsonl(tmp_path / "in.jsonl", [{"text": "my parcel"}])
     before = data.read_bytes()
 
-    likewise("classify", single, "--input", data, "--output", data).refused("in.jsonl", "the file that is read")
-    assert data.read_bytes() == before
+    for option in ("--output", "--skip-invalid"):
+        likewise("classify", single, "--input", data, option, data).refused("in.jsonl", "the file that is read")
+    both = ("--output", tmp_path / "out.jsonl", "--skip-invalid", tmp_path / "out.jsonl")
+    likewise("classify", single, "--input", data, *both).refused("out.jsonl", "where the answers go")
+    assert (data.read_bytes(), list(tmp_path.iterdir())) == (before, [data])
 
 
-def test_a_column_that_comes_too_late_is_not_overwritten(likewise, kit, single, tmp_path):
-    rows = [{"text": f"my parcel {i}"} for i in range(600)] + [{"text": "my money", "label": "precious"}]
-    data = kit.write_jsonl(tmp_path / "in.jsonl", rows)
+@pytest.mark.parametrize("column", ["label", "error"])
+def test_no_column_of_the_rows_is_lost(likewise, single, tmp_path, column):
+    theirs = {column: "a", f"predicted_{column}": "b", f"predicted_predicted_{column}": "c"}
+    lines = [json.dumps({"text": text, **theirs}) for text in (TEXTS[0], "")]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+    files = ("--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
+    assert likewise("classify", single, *files).status == 0
+
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        assert {key: row[key] for key in theirs} == theirs
+    answered = rows[0] if column == "label" else rows[1]
+    assert answered[f"predicted_predicted_predicted_{column}"]
+
+
+@pytest.mark.parametrize(
+    ("late", "column"),
+    [
+        ([{"text": "my money", "label": "precious"}], "label"),
+        ([{"text": "my money", "predicted_score": 1}], "predicted_score"),
+        ([{"text": "", "error": "theirs"}], "error"),
+        ([{"text": "my money", "error": "theirs"}, {"text": ""}], "error"),
+    ],
+)
+def test_a_column_that_comes_too_late_is_not_overwritten(likewise, kit, single, tmp_path, late, column):
+    rows = [{"text": f"my parcel {i}", "score": i} for i in range(601 - len(late))]
+    data = kit.write_jsonl(tmp_path / "in.jsonl", [*rows, *late])
 
     arguments = ("classify", single, "--input", data, "--output", tmp_path / "out.csv")
-    likewise(*arguments).refused("in.jsonl, line 601", "'label'")
+    likewise(*arguments).refused("in.jsonl, line 601", f"'{column}'")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
@@ -246,6 +287,8 @@ def test_evaluate_several_labels_and_an_unknown_one(likewise, several, tmp_path)
     assert json.loads(result.out)["n"] == 2
     (warning,) = result.err.splitlines()
     assert "'prase', which the model does not know; did you mean 'praise'?" in warning
+    piped = likewise("evaluate", several, "-", stdin=b'{"text": "refund my money", "label": "prase"}\n')
+    assert "standard input has the label 'prase'" in piped.err
 
 
 def test_evaluate_refuses_labels_that_the_task_does_not_allow(likewise, single, tmp_path):

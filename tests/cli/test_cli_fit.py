@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import signal
 import subprocess
 import time
 
 import pytest
+from rich.console import Console
+
+from likewise.rendering_fits import render_fit
 
 GOOD = [f'{{"text": "text number {i}", "label": "{label}"}}' for i in range(3) for label in ("a", "b")]
 
@@ -67,6 +72,13 @@ def test_a_file_that_is_not_there_is_named_with_the_one_that_is(likewise, tmp_pa
     likewise("fit", tmp_path / "m", tmp_path / "trian.csv").refused("trian.csv", "did you mean 'train.csv'?")
 
 
+def test_no_file_that_is_read_takes_the_rejected_rows(likewise, tmp_path):
+    (tmp_path / "dev.csv").write_text("text,label\n", encoding="utf-8")
+
+    files = ("missing.csv", "--dev", tmp_path / "dev.csv", "--skip-invalid", tmp_path / "dev.csv")
+    likewise("fit", tmp_path / "m", *files).refused("dev.csv", "the file that is read")
+
+
 def test_what_is_there_already_is_refused_before_any_work(likewise, kit, tmp_path, single):
     before = kit.listing(single)
 
@@ -87,6 +99,17 @@ def test_a_fit_says_what_it_measured_kept_and_saved(fitted, kit):
     assert [path.name for path in model.parent.iterdir() if path.name.startswith(".")] == []
     assert kit.revision(model) == 1
     assert ("d3", "train.jsonl") in kit.ledger(model, "SELECT ref, source FROM versions")
+
+
+def test_the_commands_that_are_suggested_can_be_copied(fitted_several):
+    _, result = fitted_several
+    console = Console(file=io.StringIO(), width=100)
+    render_fit(console, {**result.json(), "model": "my [new] model"})
+
+    suggested = [line.split("  ")[1] for line in console.file.getvalue().splitlines() if line.startswith("  likewise")]
+    assert [shlex.split(command)[:3] for command in suggested] == [
+        ["likewise", verb, "my [new] model"] for verb in ("classify", "evaluate", "teach")
+    ]
 
 
 def test_a_fit_in_json(fitted_several, kit):

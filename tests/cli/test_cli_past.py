@@ -35,6 +35,8 @@ def test_the_history_names_every_change(likewise, changed):
     lines = [line.split() for line in shown.out.splitlines() if line.strip()[:1].isdigit()]
     assert [(line[0], line[3]) for line in lines] == [("4", "forgot"), ("3", "relabelled"), ("2", "taught")]
     assert "new topic" in shown.out
+    assert "new topic" in likewise("history", changed, env={"COLUMNS": "60"}).out
+    assert NOVEL[0] in likewise("diff", changed, "1", "4", env={"COLUMNS": "40"}).out
 
 
 def test_the_life_of_an_example(likewise, changed):
@@ -61,6 +63,7 @@ def test_an_answer_from_the_past(likewise, kit, changed, tmp_path):
     streamed = likewise("classify", changed, "--input", data, "--json", "--as-of", "1").json_lines()
     assert {row["revision"] for row in streamed} == {1}
     likewise("classify", changed, "hi", "--as-of", "5").refused("revision 5", "expected 0 to 4")
+    likewise("classify", changed, "hi", "--as-of", "").refused("found ''", "expected the number of a revision")
     likewise("classify", changed, "hi", "--as-of", "soon").refused("'soon'", "expected the number of a revision")
 
 
@@ -73,7 +76,8 @@ def test_reverting_is_a_change_like_any_other(likewise, kit, own, changed):
     assert "Nothing has changed since revision 5" in likewise("revert", changed, "5").out
     assert "Reverted to revision 4: 2 examples changed. Revision: 6.\nIds: 5, 7." in likewise("revert", own, "4").out
     likewise("revert", changed, "17").refused("revision 17", "expected 0 to 6")
-    assert kit.revision(changed) == 6
+    assert likewise("revert", changed, "2020-01-01").out.startswith("Reverted to revision 0: 60 examples changed.")
+    assert kit.revision(changed) == 7
     assert likewise("check", changed).status == 0
 
 
@@ -96,6 +100,8 @@ def test_the_difference_of_two_revisions(likewise, kit, changed, tmp_path):
     rejects = tmp_path / "rejects.jsonl"
     assert likewise("diff", changed, "1", "4", "--input", bad, "--skip-invalid", rejects).status == 0
     assert len(rejects.read_text().splitlines()) == 1
+    into = ("diff", changed, "1", "4", "--input", bad, "--skip-invalid", bad)
+    likewise(*into).refused("bad.jsonl", "the file that is read")
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import click
 
 from likewise.commands.options import (
+    FILE_NAME,
     Command,
     column_options,
     columns_from,
@@ -16,6 +18,7 @@ from likewise.commands.options import (
     open_model,
     print_json,
     progress,
+    refuse_without,
     say,
     settings,
     settings_options,
@@ -23,15 +26,21 @@ from likewise.commands.options import (
 )
 from likewise.errors import suggestion
 
+if TYPE_CHECKING:
+    from likewise.model import Model
+
 _READING = ("threads", "token_budget", "runtime", "max_text")
 
 
 @click.command(cls=Command, short_help="Classify texts and cite examples.")
 @model_argument
 @click.argument("texts", metavar="[TEXT...]", nargs=-1)
-@click.option("--input", "file", metavar="FILE", help="Texts: JSON Lines, CSV or Parquet; - is standard input.")
+@click.option(
+    "--input", "file", type=FILE_NAME, metavar="FILE", help="Texts: JSON Lines, CSV or Parquet; - is standard input."
+)
 @click.option(
     "--output",
+    type=FILE_NAME,
     metavar="FILE",
     help="Where the rows of --input go with their answers: .jsonl (all of it), .csv or .parquet (label and score); "
     "- is standard output.",
@@ -65,12 +74,12 @@ def classify(
 
     if bool(texts) == (file is not None):
         raise click.UsageError("give either TEXT (in quotes), or --input FILE")
-    if texts and (output is not None or rejects is not None):
-        raise click.UsageError("--output and --skip-invalid belong to --input")
+    if file is None:
+        refuse_without("--input", "output", "text_column", "separator", "rejects")
     limit = settings().max_text
     for number, text in enumerate(texts, start=1):
         check_text(text, f"TEXT {number}", limit)
-    with open_model(model, encodes=True) as present, present.as_of(when) if when else nullcontext(present) as opened:
+    with open_model(model, encodes=True) as present, _at(present, when) as opened:
         if file is not None:
             from likewise.commands.streaming import classify_file
 
@@ -105,9 +114,13 @@ def classify(
             )
 
 
+def _at(model: Model, when: str | None) -> AbstractContextManager[Model]:
+    return nullcontext(model) if when is None else model.as_of(when)
+
+
 @click.command(cls=Command, short_help="Measure the model on labelled texts.")
 @model_argument
-@click.argument("data")
+@click.argument("data", type=FILE_NAME)
 @column_options()
 @settings_options(*_READING)
 @json_option
@@ -121,7 +134,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure head, neighbours and blend side by side on labelled texts that the model was not taught."""
-    from likewise.data import read_examples
+    from likewise.data import called, read_examples
 
     columns = columns_from(text_column, label_column, None, separator)
     with open_model(model, encodes=True) as opened:
@@ -129,7 +142,8 @@ def evaluate(
         tell_rejected(examples.rejected, rejects)
         known = opened.labels
         for label in sorted({label for row in examples.labels for label in row} - known.keys()):
-            say(f"warning: {data} has the label {label!r}, which the model does not know{suggestion(label, known)}")
+            hint = suggestion(label, known)
+            say(f"warning: {called(data)} has the label {label!r}, which the model does not know{hint}")
         shown = progress()
         shown.stage("Classifying")
         try:

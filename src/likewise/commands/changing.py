@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 import click
 
 from likewise.commands.options import (
+    FILE_NAME,
     Command,
     column_options,
     columns_from,
@@ -22,6 +23,7 @@ from likewise.commands.options import (
     progress,
     ranges,
     record_options,
+    refuse_without,
     say,
     settings,
     settings_options,
@@ -45,7 +47,11 @@ labels_option = click.option("--label", "labels", multiple=True, metavar="L", he
 @click.option("--no-label", is_flag=True, help="TEXT has no label (where several are allowed).")
 @click.option("--ref", metavar="REF", help="Your own reference for TEXT; one that is there updates its example.")
 @click.option(
-    "--input", "file", metavar="FILE", help="Labelled texts: JSON Lines, CSV or Parquet; - is standard input."
+    "--input",
+    "file",
+    type=FILE_NAME,
+    metavar="FILE",
+    help="Labelled texts: JSON Lines, CSV or Parquet; - is standard input.",
 )
 @click.option(
     "--on-conflict",
@@ -83,7 +89,11 @@ def teach(
         raise click.UsageError("--label, --no-label and --ref belong to TEXT; with --input the file holds them")
     if no_label and labels:
         raise click.UsageError("give either --label or --no-label")
+    if file is None:
+        refuse_without("--input", "text_column", "label_column", "ref_column", "separator", "rejects")
     limit = settings().max_text
+    if ref is not None:
+        check_text(ref, "--ref", limit)
     if text is not None:
         check_text(text, "TEXT", limit)
     with open_model(model, encodes=True) as opened:
@@ -150,7 +160,13 @@ def forget(model: str, ids: tuple[int, ...], by: str | None, note: str | None, a
 @click.argument("number", metavar="[ID]", required=False, type=int)
 @labels_option
 @click.option("--no-label", is_flag=True, help="The example has no label (where several are allowed).")
-@click.option("--input", "file", metavar="FILE", help="A file with a column id (or one of refs) and the right labels.")
+@click.option(
+    "--input",
+    "file",
+    type=FILE_NAME,
+    metavar="FILE",
+    help="A file with a column id (or one of refs) and the right labels.",
+)
 @click.option("--id-column", metavar="C", help="The column with the ids. [default: id]")
 @column_options(ref=True, rejects=False, text=False)
 @record_options
@@ -177,6 +193,8 @@ def relabel(
         raise click.UsageError("give either ID with --label, or --input FILE")
     if file is not None and (labels or no_label):
         raise click.UsageError("--label and --no-label belong to ID; with --input the file holds the labels")
+    if file is None:
+        refuse_without("--input", "id_column", "label_column", "ref_column", "separator")
     if number is not None and bool(labels) == no_label:
         raise click.UsageError("give the right labels: --label L (repeat it for several), or --no-label")
     if id_column is not None and ref_column is not None:
@@ -191,7 +209,11 @@ def relabel(
         before = opened.examples(ids=ids)
         change = opened.relabel(ids, label_sets, by=by, note=note)
         after = opened.examples(ids=ids)
-    tell(change, f"Relabelled {counted(len(before), 'example')}", before, after, as_json)
+    if change.updated:
+        tell(change, f"Relabelled {counted(change.updated, 'example')}", before, after, as_json)
+        return
+    unsaid = "" if note is None else " (and the note recorded nowhere)"
+    tell(change, f"Nothing to change: these labels were there already; no revision was made{unsaid}", (), None, as_json)
 
 
 def _corrections(
@@ -201,15 +223,15 @@ def _corrections(
 
     DataError or LabelError, naming the line, for a row that cannot be used, and where the file has none.
     """
-    from likewise.data import Reject, read_rows
+    from likewise.data import Reject, called, place, read_rows, unit
     from likewise.validation import check_labels
 
     column = columns.ref
     by_ref = {e.ref: e.id for e in model.examples() if e.ref is not None} if named_by == "ref" else {}
-    ids: list[int] = []
-    label_sets: list[tuple[str, ...]] = []
+    found: dict[int, tuple[str, ...]] = {}
+    lines: dict[int, int] = {}
     for row in read_rows(file, columns, need_labels=True, limit=settings().max_text):
-        where = f"{file}, line {row.number}"
+        where = f"{place(file)} {row.number}"
         if isinstance(row, Reject):
             raise DataError(f"{where}: {row.reason}")
         name = row.ref or ""
@@ -218,15 +240,18 @@ def _corrections(
                 raise DataError(
                     f"{where}: column {column!r}: no example has the ref {name!r}{suggestion(name, by_ref)}"
                 )
-            ids.append(by_ref[name])
+            number = by_ref[name]
         elif name.isdecimal():
-            ids.append(int(name))
+            number = int(name)
         else:
             raise DataError(f"{where}: column {column!r}: found {name!r}, expected an example's id (a whole number)")
-        label_sets.append(check_labels(row.labels, model.task, where))
-    if not ids:
-        raise DataError(f"{file}: found no rows, expected ids with their right labels")
-    return ids, label_sets
+        labels = check_labels(row.labels, model.task, where)
+        if found.setdefault(number, labels) != labels:
+            raise DataError(f"{where}: found {name!r} with other labels than in {unit(file)} {lines[number]}; keep one")
+        lines.setdefault(number, row.number)
+    if not found:
+        raise DataError(f"{called(file)}: found no rows, expected ids with their right labels")
+    return list(found), list(found.values())
 
 
 @click.command("rename-label", cls=Command, short_help="Give a label another name.")

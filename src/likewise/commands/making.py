@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from likewise.commands.options import (
+    FILE_NAME,
     Command,
     column_options,
     columns_from,
+    given_settings,
     json_option,
     model_argument,
     print_json,
@@ -44,7 +47,7 @@ _TUNING = ("measure", "storage")
 
 @click.command(cls=Command, short_help="Learn from labelled texts.")
 @model_argument
-@click.argument("data")
+@click.argument("data", type=FILE_NAME)
 @click.option("--recipe", default="likewise", metavar="R", help="What is trained, and how. [default: likewise]")
 @click.option(
     "--encoder",
@@ -64,7 +67,12 @@ _TUNING = ("measure", "storage")
     metavar="URL",
     help="Keep the examples on a server: postgresql://user@host/database?schema=name. [default: in MODEL]",
 )
-@click.option("--dev", metavar="DATA", help="Rows that choose the settings. [default: a part of DATA is held out]")
+@click.option(
+    "--dev",
+    type=FILE_NAME,
+    metavar="DATA",
+    help="Rows that choose the settings. [default: a part of DATA is held out]",
+)
 @source_option
 @column_options(ref=True)
 @settings_options(*settings_of("fit"), *_ANSWERING)
@@ -90,14 +98,16 @@ def fit(
     DATA is a file, `-` (standard input), or hf://datasets/OWNER/NAME/FILE. A fit that was interrupted goes on where it
     stopped when the same command is given again.
     """
-    from likewise.data import read_examples
+    from likewise.data import keep_apart, read_examples
     from likewise.moving import require_free
-    from likewise.planning import check_source
+    from likewise.planning import check_source, check_training
     from likewise.recipes import recipe_named
     from likewise.validation import decide_task
 
     chosen, target = settings(), Path(os.path.abspath(model))
     check_source(recipe_named(recipe), source is not None)
+    check_training(recipe_named(recipe), given_settings())
+    keep_apart(rejects, data, dev, source)
     _refuse_taken(target)
     if datastore is not None:
         require_free(datastore)
@@ -133,12 +143,16 @@ def fit(
 @click.option(
     "--classifier",
     required=True,
+    type=FILE_NAME,
     metavar="FOLDER",
     help="A transformers sequence-classification folder: BERT, RoBERTa, XLNet and others.",
 )
-@click.option("--data", required=True, metavar="DATA", help="The labelled texts that its answers shall cite.")
+@click.option(
+    "--data", required=True, type=FILE_NAME, metavar="DATA", help="The labelled texts that its answers shall cite."
+)
 @click.option(
     "--dev",
+    type=FILE_NAME,
     metavar="DATA",
     help="Rows that choose the settings, best such as the classifier has not seen. [default: a part of DATA]",
 )
@@ -162,9 +176,10 @@ def wrap(
     Nothing is trained: its last layer answers as before, the texts nearest to what goes into that layer are cited and
     blended in (KNN-EC), and can be taught, corrected and forgotten as with any other model.
     """
-    from likewise.data import read_examples
+    from likewise.data import keep_apart, read_examples
 
     chosen, target = settings(), Path(os.path.abspath(model))
+    keep_apart(rejects, data, dev)
     _refuse_taken(target)
     columns = columns_from(text_column, label_column, ref_column, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
@@ -183,8 +198,8 @@ def wrap(
 
 
 @click.command("train-encoder", cls=Command, short_help="Train an encoder for other data to start from.")
-@click.argument("out")
-@click.argument("data")
+@click.argument("out", type=FILE_NAME)
+@click.argument("data", type=FILE_NAME)
 @click.option("--recipe", default="retrofit", metavar="R", help="What is trained, and how. [default: retrofit]")
 @click.option(
     "--encoder",
@@ -193,7 +208,12 @@ def wrap(
     help="A sentence-transformers model to begin with, by folder or name; cnn, ldgn: networks over words that start "
     "from nothing. [default: all-MiniLM-L6-v2]",
 )
-@click.option("--dev", metavar="DATA", help="Rows that choose the epoch. [default: a part of DATA is held out]")
+@click.option(
+    "--dev",
+    type=FILE_NAME,
+    metavar="DATA",
+    help="Rows that choose the epoch. [default: a part of DATA is held out]",
+)
 @source_option
 @column_options()
 @settings_options(*(setting for setting in settings_of("fit") if setting.name not in _TUNING), "max_text")
@@ -215,12 +235,13 @@ def train_encoder(
 
     It keeps no examples. Other data can start from it: likewise fit MODEL DATA --encoder OUT.
     """
-    from likewise.data import read_examples
+    from likewise.data import keep_apart, read_examples
     from likewise.planning import check_source
     from likewise.recipes import recipe_named
 
     chosen, target = settings(), Path(os.path.abspath(out))
     check_source(recipe_named(recipe), source is not None)
+    keep_apart(rejects, data, dev, source)
     _refuse_taken(target)
     columns = columns_from(text_column, label_column, None, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
@@ -263,10 +284,12 @@ def _going_on(work: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _naming(data: str) -> Iterator[None]:
     """Complaints about texts or labels name the file."""
+    from likewise.data import called
+
     try:
         yield
     except (DataError, LabelError) as error:
-        raise type(error)(f"{data}: {error}") from error
+        raise type(error)(f"{called(data)}: {error}") from error
 
 
 def _tell(summary: dict[str, Any], as_json: bool) -> None:
@@ -286,8 +309,13 @@ def _refuse_taken(target: Path) -> None:
 
     refuse_taken(target)
     above = next(folder for folder in target.parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ModelError(f"{target}: cannot be made, because {above} may not be written; choose another path")
+    try:
+        # Rights do not tell of a place such as /proc.
+        with tempfile.TemporaryDirectory(prefix=".likewise-", dir=above):
+            pass
+    except OSError as error:
+        reason = f"because {above} may not be written ({error.strerror})"
+        raise ModelError(f"{target}: cannot be made, {reason}; choose another path") from error
 
 
 def _summary(fitted: Model, path: str, examples: Dataset) -> dict[str, Any]:
@@ -332,7 +360,12 @@ def recipes(as_json: bool) -> None:
 
 @click.command(cls=Command, short_help="Show the whole story on sample data.")
 @click.option("--quick", is_flag=True, help="Do not train the encoder (recipe frozen): seconds, and lower scores.")
-@click.option("--save", metavar="MODEL", help="Keep the model in this new directory. [default: it is thrown away]")
+@click.option(
+    "--save",
+    type=FILE_NAME,
+    metavar="MODEL",
+    help="Keep the model in this new directory. [default: it is thrown away]",
+)
 @settings_options("seed")
 def demo(quick: bool, save: str | None) -> None:
     """Show the whole story on the sample data: fit, ask, teach, correct, forget. Takes up to three minutes."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from likewise.errors import suggestion
 from likewise.setting import Setting
@@ -84,6 +85,19 @@ def _set_debug(context: click.Context, option: click.Parameter, value: bool) -> 
 # Options
 
 
+class FileName(click.types.StringParamType):
+    """The name of a file or directory. The empty one, which a script's unset variable leaves, is a mistake."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as it was given."""
+        if not value:
+            self.fail("found an empty name, expected that of a file or directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE_NAME = FileName()
+
+
 def settings_options(*settings: Setting | str) -> Callable[[F], F]:
     """The flags of these settings, made from the settings table; `settings()` holds what was given."""
 
@@ -133,6 +147,7 @@ def column_options(
             command = click.option(
                 "--skip-invalid",
                 "rejects",
+                type=FILE_NAME,
                 metavar="REJECTS",
                 help="Write rows that cannot be used to this file (JSON Lines, with the reason) and go on.",
             )(command)
@@ -160,8 +175,20 @@ def column_options(
     return add
 
 
+def refuse_without(owner: str, *names: str) -> None:
+    """UsageError where options were given that mean something only beside another one, which was not."""
+    context = click.get_current_context()
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{' and '.join(given)} belong{'s' if len(given) == 1 else ''} to {owner}")
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else.")
-model_argument = click.argument("model")
+model_argument = click.argument("model", type=FILE_NAME)
 
 
 def record_options(command: F) -> F:
@@ -172,6 +199,7 @@ def record_options(command: F) -> F:
 
 source_option = click.option(
     "--source",
+    type=FILE_NAME,
     metavar="DATA",
     help="Labelled texts of another task, for a recipe that learns from one, too (transfer, multitask, "
     "common-space-3.1 to 3.3).",

@@ -13,6 +13,7 @@ import click
 
 from likewise.commands.changing import tell
 from likewise.commands.options import (
+    FILE_NAME,
     Command,
     column_options,
     columns_from,
@@ -26,6 +27,7 @@ from likewise.commands.options import (
     ranges,
     read_labelled,
     record_options,
+    refuse_without,
     settings,
     settings_options,
     source_option,
@@ -37,7 +39,6 @@ from likewise.settings import SETTINGS, settings_of
 from likewise.types import ChangedAnswer, Difference, Example, ExampleVersion, Revision
 
 if TYPE_CHECKING:
-    from likewise.data import Columns
     from likewise.model import Model
 
 EXPORTED = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -93,9 +94,9 @@ def refit(
     until the new one is complete, and is kept until --prune. Scores of both on the same held-out rows are shown. A
     refit that was interrupted goes on where it stopped when the same command is given again.
     """
-    if prune and (recipe or encoder or source):
-        raise click.UsageError("--prune trains nothing; give it without --recipe, --encoder and --source")
-    given = given_settings()
+    fit = {name: value for name, value in given_settings().items() if SETTINGS[name].scope == "fit"}
+    if prune:
+        refuse_without("a refit, and --prune trains nothing", "recipe", "encoder", "source", "by", "note", *fit)
     with open_model(model) as opened:
         if prune:
             gone = opened.prune()
@@ -105,7 +106,6 @@ def refit(
                 what = f"generation {', '.join(map(str, gone))}" if gone else "nothing: there is only one generation"
                 click.echo(f"Removed {what}.")
             return
-        fit = {name: value for name, value in given.items() if SETTINGS[name].scope == "fit"}
         another = read_labelled(source, columns_from("text", None, None, "|"), None, settings())
         work = work_folder(Path(os.path.abspath(model)))
         done = opened.refit(recipe, encoder, by, note, work, progress(), another, **fit)
@@ -156,10 +156,12 @@ def revert(model: str, revision: str, by: str | None, note: str | None, as_json:
     Nothing disappears from the history, and the revert can itself be reverted.
     """
     with open_model(model) as opened:
-        change = opened.revert(revision, by=by, note=note)
-    done = f"Reverted to revision {revision}: {counted(len(change.ids), 'example')} changed"
+        with opened.as_of(revision) as then:  # REVISION may be a time
+            number = then.revision
+        change = opened.revert(number, by=by, note=note)
+    done = f"Reverted to revision {number}: {counted(len(change.ids), 'example')} changed"
     if not change.ids:
-        done = f"Nothing has changed since revision {revision}"
+        done = f"Nothing has changed since revision {number}"
     tell(change, done, (), None, as_json)
     if change.ids and not as_json:
         click.echo(f"{'Id' if len(change.ids) == 1 else 'Ids'}: {ranges(change.ids)}.")
@@ -203,7 +205,11 @@ def erase(model: str, ids: tuple[int, ...], yes: bool, by: str | None, note: str
 @click.argument("first", metavar="R1")
 @click.argument("second", metavar="R2")
 @click.option(
-    "--input", "file", metavar="FILE", help="Texts: show those whose answer differs, and what made it differ."
+    "--input",
+    "file",
+    type=FILE_NAME,
+    metavar="FILE",
+    help="Texts: show those whose answer differs, and what made it differ.",
 )
 @column_options(labels=False)
 @settings_options("neighbours", "threads", "token_budget", "runtime", "max_text")
@@ -223,8 +229,10 @@ def diff(
     With --input: the texts that are answered differently at R2, and for each the changed examples that led to it. An
     effect is what undoing that one example alone does to the answer.
     """
-    if file is None and rejects is not None:
-        raise click.UsageError("--skip-invalid belongs to --input")
+    from likewise.data import read_texts
+
+    if file is None:
+        refuse_without("--input", "text_column", "separator", "rejects")
     with open_model(model) as opened:
         found = opened.diff(first, second)
         if file is None:
@@ -235,11 +243,13 @@ def diff(
 
                 stdout().print(difference_table(found))
             return
-        texts = _texts(file, columns_from(text_column, None, None, separator), rejects)
+        columns = columns_from(text_column, None, None, separator)
+        texts = read_texts(file, columns, rejects=rejects, limit=settings().max_text)
+        tell_rejected(texts.rejected, rejects)
         shown = progress()
         shown.stage("Undoing changes one by one")
         try:
-            answers = opened.diff_answers(texts, first, second, shown.update)
+            answers = opened.diff_answers(texts.texts, first, second, shown.update)
         finally:
             shown.done()
     if as_json:
@@ -249,24 +259,6 @@ def diff(
 
     known = {difference.id: example for difference in found if (example := difference.after or difference.before)}
     stdout().print(changed_answers(answers, known, len(texts)))
-
-
-def _texts(file: str, columns: Columns, rejects: str | None) -> list[str]:
-    """The texts of a file. DataError, naming the line, for a row that cannot be used, unless there are `rejects`."""
-    from likewise.data import Reject, read_rows
-    from likewise.writing import write_rows
-
-    rows = list(read_rows(file, columns, need_labels=False, limit=settings().max_text))
-    bad = [row for row in rows if isinstance(row, Reject)]
-    if bad and rejects is None:
-        raise DataError(f"{file}, line {bad[0].number}: {bad[0].reason}")
-    if rejects is not None:
-        write_rows(rejects, (row.to_dict() for row in bad))
-        tell_rejected(len(bad), rejects)
-    texts = [row.text for row in rows if not isinstance(row, Reject)]
-    if not texts:
-        raise DataError(f"{file}: found no rows, expected texts")
-    return texts
 
 
 def _answer(answer: ChangedAnswer) -> dict[str, Any]:
@@ -288,7 +280,7 @@ def _difference(difference: Difference) -> dict[str, Any]:
 
 @click.command(cls=Command, short_help="Write all examples to a file.")
 @model_argument
-@click.argument("file")
+@click.argument("file", type=FILE_NAME)
 @json_option
 def export(model: str, file: str, as_json: bool) -> None:
     """Write all examples with their ids, refs, labels and where they came from to FILE: JSON Lines or Parquet.

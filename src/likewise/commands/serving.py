@@ -50,9 +50,12 @@ def serve(model: str, no_auth: bool) -> None:
     )  # fmt: skip
 
 
-@click.group(cls=Group, short_help="Who may use the service.")
-def token() -> None:
+@click.group(cls=Group, invoke_without_command=True, no_args_is_help=False, short_help="Who may use the service.")
+@click.pass_context
+def token(context: click.Context) -> None:
     """Name who may use the service: each token has a name, which the history records with what is changed by it."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @token.command("add", short_help="Make a token.")

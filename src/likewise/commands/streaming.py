@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likewise.commands.options import one_line, progress, say
-from likewise.data import Columns, Reject, Row, RowWriter, read_rows
+from likewise.data import Columns, Reject, Row, RowWriter, called, keep_apart, none_usable, place, read_rows, unit
 from likewise.errors import DataError
 from likewise.types import Prediction, Task
 
@@ -35,14 +36,15 @@ class Stream:
         self.answered = 0
         self.unread = 0
         self.first = ""
-        self.file = file
+        self._file = file
+        self._unit = unit(file)
         self._model = model
         self._rows = read_rows(file, columns, need_labels=False, limit=limit)
 
     def blocks(self) -> Iterator[list[Answered | Reject]]:
         """The rows in their order, each with its prediction. DataError at the end where there was none to answer."""
         # At a keyboard every line wants its answer at once.
-        size = 1 if self.file == "-" and sys.stdin.isatty() else BLOCK
+        size = 1 if self._file == "-" and sys.stdin.isatty() else BLOCK
         while block := list(islice(self._rows, size)):
             rows = [row for row in block if isinstance(row, Row)]
             answered = iter(zip(rows, self._model.classify([row.text for row in rows]), strict=True))
@@ -51,17 +53,16 @@ class Stream:
             self.unread += len(block) - len(rows)
             if not self.first and len(rows) < len(block):
                 reject = next(row for row in block if isinstance(row, Reject))
-                self.first = f"line {reject.number}: {reject.reason}"
+                self.first = f"{self._unit} {reject.number}: {reject.reason}"
         if not self.answered:
-            several = f"no row that can be used among {self.unread:,}; the first: {self.first}"
-            raise DataError(f"{self.file}: found {several if self.unread else 'no rows, expected texts'}")
+            raise DataError(f"{called(self._file)}: {none_usable('texts', self.unread, self.first)}")
 
 
 class Merger:
     """Puts a row's own columns and its answer side by side.
 
-    Where both have a column of the same name the answer's is called `predicted_...`; the first block settles which,
-    because every row of a file must name its columns alike.
+    Where the rows have a column of an answer's name the answer's is called `predicted_...`, as often as it takes; the
+    first block settles which, because every row of a file must name its columns alike.
     """
 
     def __init__(self, file: str, task: Task, *, full: bool) -> None:
@@ -69,6 +70,8 @@ class Merger:
         self._decision = ("label", "score") if task == "single" else ("labels",)
         self._full = full
         self._taken: set[str] | None = None
+        self._theirs: set[str] = set()
+        self._ours: set[str] = set()
 
     def merge(self, block: Sequence[Answered | Reject]) -> Iterator[dict[str, Any]]:
         """The rows to be written. DataError for a row that brings a column of an answer's name too late."""
@@ -77,14 +80,22 @@ class Merger:
             self._taken = {name for row in rows for name in row.fields}
         for row, item in zip(rows, block, strict=True):
             answer = self._error(item) if isinstance(item, Reject) else self._answer(item[1])
-            late = next((key for key in answer if key in row.fields and key not in self._taken), None)
-            if late is not None:
+            named = {self._named(key, self._taken): value for key, value in answer.items()}
+            self._theirs.update(row.fields)
+            self._ours.update(named)
+            late = self._theirs & self._ours
+            if late:
                 raise DataError(
-                    f"{self._file}, line {row.number}: found a column {late!r} that the rows before had not, and that "
-                    "the answer needs; rename it, or give the first row one too"
+                    f"{place(self._file)} {row.number}: found a column {min(late)!r} of the rows and one of the "
+                    "answers, which the first rows did not foretell; rename it, or give the first row one too"
                 )
-            named = {f"predicted_{key}" if key in self._taken else key: value for key, value in answer.items()}
             yield {**row.fields, **named}
+
+    @staticmethod
+    def _named(key: str, taken: set[str]) -> str:
+        while key in taken:
+            key = f"predicted_{key}"
+        return key
 
     def _answer(self, prediction: Prediction) -> dict[str, Any]:
         whole = prediction.to_dict()
@@ -92,7 +103,7 @@ class Merger:
         return whole if self._full else {key: whole[key] for key in self._decision}
 
     def _error(self, reject: Reject) -> dict[str, Any]:
-        return {**dict.fromkeys(self._decision), "error": f"line {reject.number}: {reject.reason}"}
+        return {**dict.fromkeys(self._decision), "error": f"{unit(self._file)} {reject.number}: {reject.reason}"}
 
 
 def classify_file(
@@ -109,10 +120,11 @@ def classify_file(
 
     Rows that cannot be read go to `rejects`, or else stay with the reason beside them.
     """
-    for path in (output, rejects):
-        if path not in (None, "-") and file != "-" and Path(str(path)).resolve() == Path(file).resolve():
-            raise DataError(f"{path}: found the file that is read, expected another one to write to")
+    keep_apart(output, file)
+    keep_apart(rejects, file)
     target = "-" if output is None and as_json else output
+    if target is not None and rejects is not None and os.path.realpath(target) == os.path.realpath(rejects):
+        raise DataError(f"{rejects}: found the place where the answers go, expected another one for the other rows")
     brief = target is not None and Path(target).suffix.lower() in (".csv", ".tsv", ".parquet")
     stream = Stream(model, file, columns, limit)
     merger = Merger(file, model.task, full=not brief)
@@ -120,8 +132,8 @@ def classify_file(
     shown = progress()
     try:
         with ExitStack() as stack:
-            put_away = stack.enter_context(RowWriter(rejects, kind="jsonl")) if rejects else None
-            writer = stack.enter_context(RowWriter(target, separator=columns.separator)) if target else None
+            put_away = None if rejects is None else stack.enter_context(RowWriter(rejects, kind="jsonl"))
+            writer = None if target is None else stack.enter_context(RowWriter(target, separator=columns.separator))
             if writer is not None and target != "-":
                 shown.stage("Classifying")
             for block in stream.blocks():
@@ -146,14 +158,14 @@ class Lines:
     """Prints answers for people, one line a text."""
 
     def __init__(self, file: str, labels: dict[str, int]) -> None:
-        self._file = "standard input" if file == "-" else file
+        self._place = place(file)
         self._width = min(24, max(map(len, labels), default=0))
 
     def print(self, block: Sequence[Answered | Reject]) -> None:
         """Labels, score and text of each; rows that cannot be read are told on standard error."""
         for item in block:
             if isinstance(item, Reject):
-                say(f"{self._file}, line {item.number}: {item.reason}")
+                say(f"{self._place} {item.number}: {item.reason}")
                 continue
             prediction = item[1]
             decided = ", ".join(prediction.labels) or "(no label)"

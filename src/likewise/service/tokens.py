@@ -154,5 +154,5 @@ def _digest(token: str) -> str:
 def scope_of(read: bool, write: bool) -> TokenScope:
     """The scope that a command's flags ask for. UsageError unless it is one of them."""
     if read == write:
-        raise UsageError("found neither --read nor --write, or both; expected one of them")
+        raise UsageError(f"found {'both --read and' if read else 'neither --read nor'} --write, expected one of them")
     return "write" if write else "read"
