@@ -49,6 +49,14 @@ def saved(rows: Sequence[tuple[str, str]], encoder: Path, path: Path) -> Path:
     return path
 
 
+def problem(texts: int = 400, labels: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Several labels a text: truth, and probabilities that know something of it, each label off by its own factor."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((texts, labels)) < np.geomspace(0.5, 0.05, labels)
+    logits = 2.0 * truth - 1 + rng.normal(size=truth.shape) + np.linspace(-2, 1, labels)
+    return truth, 1 / (1 + np.exp(-logits))
+
+
 @contextmanager
 def exact_and(encoder: Path, **settings: Any) -> Iterator[tuple[Model, Model]]:
     """A model of `ROWS` with an encoder as it is, and another that differs from it by these settings."""

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from likewise.decision.blend import blend, shares
 from likewise.decision.grid import OURS, Grid
 from likewise.decision.head import Head, HeadSettings, LinearHead, log_odds, make_head, sigmoid, softmax
+from likewise.decision.maps import fit_maps
 from likewise.decision.measures import OBJECTIVES, Decisions, count_columns
 from likewise.decision.statistics import Statistics
-from likewise.decision.thresholds import Sweep, fit_maps, label_thresholds
+from likewise.decision.thresholds import Sweep, label_thresholds
 from likewise.decision.trained import AlignedHead
 from likewise.decision.vote import vote, vote_weights
 from likewise.decision.whitening import Whitening, fit_whitening, no_whitening
