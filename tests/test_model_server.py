@@ -19,6 +19,7 @@ from likewise import moving, refitting
 from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
 from likewise.datastore import ledger_postgres
+from likewise.datastore.ledger import Ledger
 from likewise.errors import LedgerAway, LedgerError, ModelForeign, UsageError
 from likewise.model import Model
 from likewise.types import Prediction
@@ -186,14 +187,14 @@ def test_a_refit_that_meets_a_move_at_its_end_fails_and_loses_nothing(
     model: Model, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert model.path is not None
-    embed, further = refitting._embed, server.place()
+    refit, further = Ledger.refit, server.place()
     with Model.open(model.path) as another:
 
-        def moved(*given: Any) -> None:
-            embed(*given)
+        def moved(ledger: Ledger, switch: Any, **given: Any) -> int:
             another.move(further)
+            return refit(ledger, switch, **given)
 
-        monkeypatch.setattr(refitting, "_embed", moved)
+        monkeypatch.setattr(Ledger, "refit", moved)
         with pytest.raises(LedgerError, match="was moved to postgresql"):
             model.refit(max_tokens=32)
         manifest = read_manifest(model.path)
