@@ -207,10 +207,11 @@ def test_an_encoder_that_has_changed_where_it_lies_is_read_again(
 
 
 def test_of_one_example_a_label_nobody_can_tell_how_sure_the_head_may_be(frozen: Fit) -> None:
-    with frozen(["my parcel is late", "a refund please"], ["delivery", "invoice"]) as model:
-        assert model.classify("a dog").lambda_ == 1.0
+    texts = ["my parcel is late", "a refund please", "we play music", "a cold winter", "the sick bird"]
+    with frozen(texts, ["delivery", "invoice", "leisure", "weather", "health"], progress=Record()) as model:
+        assert max(score for _, score in model.classify("a dog").head) > 0.999
         assert max(score for _, score in model.classify("a dog").scores) < 0.999
-        assert model.classify("my parcel is late").label == "delivery"
+        assert [model.classify(text).label for text in texts] == ["delivery", "invoice", "leisure", "weather", "health"]
 
 
 def test_dev_labels_that_no_example_has(frozen: Fit) -> None:

@@ -221,7 +221,7 @@ def test_labels_that_a_classifier_does_not_know(tiny_classifier: Path) -> None:
 def test_labels_that_a_classifier_knows_and_no_example_bears(tiny_classifier: Path) -> None:
     """They are not answered until someone teaches them; then the classifier knows them."""
     texts, labels = [*TEXTS, "a bird", "one bird"], ["delivery"] * len(TEXTS) + ["animal", "animal"]
-    with wrap(tiny_classifier, texts, labels) as model:
+    with wrap(tiny_classifier, texts, labels, progress=Told()) as model:
         assert dict(model.classify("a bill").head).keys() == {"delivery", "animal"}
         model.teach("a bank bill", "invoice")
         assert dict(model.classify("a bill").head)["invoice"] > 0
@@ -234,7 +234,7 @@ def test_a_refit_scores_the_generation_before_as_it_answers(tiny_encoder: Path) 
         birds = [f"{which} bird" for which in ("a", "one", "late", "lost", "new", "old", "red", "sick")]
         model.teach(birds, ["animal"] * len(birds))
         model.teach("zzz", "alone")  # held out or not, it hinders nothing
-        done = model.refit(recipe="frozen")
+        done = model.refit(recipe="frozen", progress=Told())
         assert done.before["blend"] > done.before["head"]
 
 

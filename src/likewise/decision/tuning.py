@@ -180,7 +180,7 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search, gr
         voting = problem.choose(votes, _Vote.probabilities, lambda vote: unusual_keys(vote.dimensions))
         voted = voting.probabilities()
         # Of one example a label nobody can tell how far others lie: the head is certain of everything, and not heard.
-        lambdas = grid.lambdas if problem.truth.any() else (max(grid.lambdas),)
+        lambdas = grid.lambdas if problem.tells else (max(grid.lambdas),)
         lambda_ = problem.choose(lambdas, lambda share: problem.mixed(voted, head, share), unusual_lambda)
     probabilities = problem.mixed(voted, head, lambda_)
     tuned = Tuned(voting.dimensions, voting.k, voting.temperature, lambda_, head.settings, measure=measure)
@@ -235,6 +235,7 @@ class _Problem:
         self.columns = {label: i for i, label in enumerate(self.labels)}
         held = [labels for fold in folds for labels in fold.held_label_sets]
         self.truth = self.membership(held)
+        self.tells = any(_learnable(fold) for fold in folds)
         self._sweep = Sweep(self.truth)
         # With one label a text: the column of each row's label, past the last one if no fold can learn it.
         self._true_columns = np.where(self.truth.any(axis=1), self.truth.argmax(axis=1), len(self.labels))
@@ -310,6 +311,12 @@ class _Problem:
                 if best is None or found > best:
                     best, chosen = found, (voting, share)
         return chosen
+
+
+def _learnable(fold: Fold) -> bool:
+    """Whether a held-out row bears a label that the fold can learn; with one example of each none does."""
+    known = {label for labels in fold.label_sets for label in labels}
+    return any(label in known for labels in fold.held_label_sets for label in labels)
 
 
 def _heads(problem: _Problem, whitenings: list[Whitening]) -> Iterator[_Head]:
