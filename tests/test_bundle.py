@@ -20,11 +20,9 @@ from likewise.bundle import (
     Layout,
     Manifest,
     damaged_files,
-    digest,
     read_decision,
     read_manifest,
     write_generation,
-    write_json,
     write_manifest,
 )
 from likewise.checking import check
@@ -34,6 +32,7 @@ from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import Whitening, fit_whitening
 from likewise.encoding.runtime import Encoder
 from likewise.errors import ModelDamaged, ModelForeign, ModelNewer, ModelNotFound
+from likewise.files import digest, write_json
 from likewise.model import Model
 
 HEAD = HeadSettings(16, 0.3, 0.5, 2.5, {"á \U0001f600": (1.5, -0.25)}, (0.75, 0.125))
@@ -220,7 +219,8 @@ def test_a_manifest_of_other_types_is_damage(finished: Path, tmp_path: Path, alt
 KILLED = """
 import os, sys
 from pathlib import Path
-from likewise.bundle import Layout, Manifest, read_manifest, write_json, write_manifest
+from likewise.bundle import Layout, Manifest, read_manifest, write_manifest
+from likewise.files import write_json
 from likewise.model import Model
 from likewise.settings import Settings
 

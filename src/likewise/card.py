@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from likewise.bundle import Decision, Layout, Manifest, write_atomically
+from likewise.bundle import Decision, Layout, Manifest
+from likewise.files import write_atomically
 
 
 def write_card(layout: Layout, manifest: Manifest, decision: Decision, labels: Mapping[str, int]) -> None:

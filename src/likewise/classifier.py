@@ -19,9 +19,9 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from likewise.bundle import temporary_root
 from likewise.encoding.names import DEFAULT as DEFAULT_ENCODER
 from likewise.errors import DataError, LabelError, MissingExtra, SettingError, suggestion
+from likewise.files import temporary_root
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import Progress

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from likewise.bundle import temporary_root
 from likewise.decision.head import LinearHead
 from likewise.decision.splitting import Rows
 from likewise.decision.tuning import probe
 from likewise.encoding.names import from_scratch
 from likewise.errors import MissingExtra
+from likewise.files import temporary_root
 from likewise.job import Job, LabelSets
 from likewise.recipes import FROZEN
 from likewise.settings import Settings

@@ -14,12 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from likewise.bundle import Layout, Manifest, temporary_root, write_manifest
+from likewise.bundle import Layout, Manifest, write_manifest
 from likewise.candidates import Candidate, Encoded, best, candidates, keep, wrapped
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.encoders import require_training
 from likewise.encoding.names import DEFAULT
 from likewise.errors import LabelError
+from likewise.files import temporary_root
 from likewise.job import Job, checked
 from likewise.model import Model, who
 from likewise.progress import Progress

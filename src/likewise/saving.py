@@ -8,19 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from likewise.answering import Answering
-from likewise.bundle import (
-    Layout,
-    Manifest,
-    copy_tree,
-    generations,
-    made_whole,
-    read_decision,
-    read_manifest,
-    write_manifest,
-)
+from likewise.bundle import Layout, Manifest, generations, read_decision, read_manifest, write_manifest
 from likewise.card import write_card
 from likewise.datastore.ledger import Ledger
 from likewise.errors import LedgerBusy
+from likewise.files import copy_tree, made_whole
 
 ATTEMPTS = 5
 """How often a copy of the ledger begins anew when the model is refitted or moved under it."""

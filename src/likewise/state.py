@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from likewise.bundle import Decision, write_arrays
+from likewise.bundle import Decision
 from likewise.datastore.index import Hits, Index
 from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
 from likewise.decision.blend import blend, shares
@@ -28,6 +28,7 @@ from likewise.decision.trained import AlignedHead, align
 from likewise.decision.tuning import Tuned
 from likewise.decision.vote import vote, vote_weights
 from likewise.errors import LedgerError, ModelDamaged
+from likewise.files import write_arrays
 from likewise.types import Task
 
 Matrix = NDArray[np.float64]

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from likewise.bundle import made_whole, refuse_taken, temporary_root
 from likewise.encoders import course, require_training, trained
 from likewise.encoding.names import DEFAULT
 from likewise.errors import SettingError
+from likewise.files import made_whole, refuse_taken, temporary_root
 from likewise.job import Job, checked
 from likewise.progress import Progress
 from likewise.recipes import RECIPES, recipe_named

@@ -305,7 +305,7 @@ def _tell(summary: dict[str, Any], as_json: bool) -> None:
 
 def _refuse_taken(target: Path) -> None:
     """ModelError, before any work, where the model could not be saved after it."""
-    from likewise.bundle import refuse_taken
+    from likewise.files import refuse_taken
 
     refuse_taken(target)
     above = next(folder for folder in target.parents if folder.exists())

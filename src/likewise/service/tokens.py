@@ -22,8 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from likewise.bundle import write_atomically
 from likewise.errors import ModelDamaged, ModelError, UsageError, suggestion
+from likewise.files import write_atomically
 
 NAME = "tokens.json"
 PREFIX = "likewise_"
