@@ -134,7 +134,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         refusal = Refusal("bad_request", "the body is no JSON", "send a JSON object")
     else:
         place = ".".join(str(part) for part in first["loc"] if part not in KINDS)
-        refusal = Refusal("invalid", f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}", "see /docs")
+        message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]  # ours, or pydantic's
+        refusal = Refusal("invalid", f"{place}: {message[:1].lower()}{message[1:]}", "see /docs")
     return refusal.response(request.url.path)
 
 

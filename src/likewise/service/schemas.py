@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
 from likewise.errors import suggestion
 from likewise.types import OnConflict
@@ -73,8 +72,7 @@ class Request(BaseModel):
         for key in value if isinstance(value, dict) else ():
             if key not in cls.model_fields:
                 hint = suggestion(key[:100], cls.model_fields) or f"; known are {', '.join(cls.model_fields)}"
-                told = {"key": ascii(key[:100]), "hint": hint}
-                raise PydanticCustomError("unknown", "Found the unknown key {key}{hint}", told)
+                raise ValueError(f"found the unknown key {key[:100]!a}{hint}")
         return value
 
 
