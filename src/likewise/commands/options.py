@@ -138,7 +138,7 @@ def settings() -> Settings:
 
 
 def column_options(
-    *, text: bool = True, labels: bool = True, ref: bool = False, rejects: bool = True
+    *, text: bool = True, labels: bool = True, separator: bool = True, ref: bool = False, rejects: bool = True
 ) -> Callable[[F], F]:
     """The options that say what a file's columns hold, for `columns_from`; and --skip-invalid."""
 
@@ -151,13 +151,14 @@ def column_options(
                 metavar="REJECTS",
                 help="Write rows that cannot be used to this file (JSON Lines, with the reason) and go on.",
             )(command)
-        command = click.option(
-            "--label-separator",
-            "separator",
-            default="|",
-            metavar="S",
-            help="Parts several labels in one cell of a CSV file. [default: |]",
-        )(command)
+        if separator:
+            command = click.option(
+                "--label-separator",
+                "separator",
+                default="|",
+                metavar="S",
+                help="Parts several labels in one cell of a CSV file. [default: |]",
+            )(command)
         if ref:
             command = click.option(
                 "--ref-column", metavar="C", help="The column with your own reference for each text. [default: none]"
@@ -208,7 +209,7 @@ source_option = click.option(
 # Files and models
 
 
-def columns_from(text: str | None, labels: str | None, ref: str | None, separator: str) -> Columns:
+def columns_from(text: str | None, labels: str | None, ref: str | None, separator: str = "|") -> Columns:
     """The columns as the options name them."""
     from likewise.data import Columns
 

@@ -211,7 +211,7 @@ def erase(model: str, ids: tuple[int, ...], yes: bool, by: str | None, note: str
     metavar="FILE",
     help="Texts: show those whose answer differs, and what made it differ.",
 )
-@column_options(labels=False)
+@column_options(labels=False, separator=False)
 @settings_options("neighbours", "threads", "token_budget", "runtime", "max_text")
 @json_option
 def diff(
@@ -220,7 +220,6 @@ def diff(
     second: str,
     file: str | None,
     text_column: str,
-    separator: str,
     rejects: str | None,
     as_json: bool,
 ) -> None:
@@ -232,7 +231,7 @@ def diff(
     from likewise.data import read_texts
 
     if file is None:
-        refuse_without("--input", "text_column", "separator", "rejects")
+        refuse_without("--input", "text_column", "rejects")
     with open_model(model) as opened:
         found = opened.diff(first, second)
         if file is None:
@@ -243,7 +242,7 @@ def diff(
 
                 stdout().print(difference_table(found))
             return
-        columns = columns_from(text_column, None, None, separator)
+        columns = columns_from(text_column, None, None)
         texts = read_texts(file, columns, rejects=rejects, limit=settings().max_text)
         tell_rejected(texts.rejected, rejects)
         shown = progress()
