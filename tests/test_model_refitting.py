@@ -292,7 +292,7 @@ def test_a_generation_that_could_not_be_taken_up_is_taken_up_later(model: Model,
         away = decision.rename(decision.with_name("away"))
         with pytest.raises(ModelDamaged):
             elsewhere.classify(ASKED)
-        assert elsewhere.info.generation == 1
+        assert elsewhere._answering.manifest.generation == 1
         away.rename(decision)
         assert same(elsewhere.classify(ASKED), model.classify(ASKED))
         assert not same(elsewhere.classify(ASKED), expected)

@@ -119,7 +119,7 @@ def test_the_second_stage_from_ceas_encoder_is_the_recipe_of_two_stages(
         assert apart.info.fit["scores"] == whole.info.fit["scores"]
         assert apart.info.fit["fingerprint"] == whole.info.fit["fingerprint"]  # the same graph, to the last bit
         heads = [read_decision(Layout(model.path), 1).head for model in (apart, whole)]
-    assert np.array_equal(heads[0].linear.weights, heads[1].linear.weights)
+    assert np.array_equal(heads[0].weights, heads[1].weights)
 
 
 def test_rows_hidden_or_beyond_the_share_are_not_fitted(tiny_encoder: Path, tmp_path: Path) -> None:
