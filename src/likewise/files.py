@@ -121,10 +121,14 @@ def refuse_taken(target: Path) -> None:
         above = next(folder for folder in place.parents if folder.exists())
         with contextlib.suppress(FileNotFoundError):
             _making(above / place.name).lstat()  # whether there can be such a name
-        if not os.access(above, os.W_OK | os.X_OK):
-            raise ModelError(f"{target}: no permission to write into {above}; choose another path")
     except OSError as error:
         raise ModelError(f"{target}: cannot be made ({error.strerror}); choose another path") from error
+    try:
+        with tempfile.TemporaryDirectory(prefix=".likewise-", dir=above):  # rights do not tell of a place such as /proc
+            pass
+    except OSError as error:
+        reason = f"because {above} may not be written ({error.strerror})"
+        raise ModelError(f"{target}: cannot be made, {reason}; choose another path") from error
 
 
 def digest(path: Path) -> str:

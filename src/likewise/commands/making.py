@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -31,7 +30,7 @@ from likewise.commands.options import (
     tell_rejected,
     work_folder,
 )
-from likewise.errors import DataError, LabelError, ModelError
+from likewise.errors import DataError, LabelError
 from likewise.settings import settings_of
 from likewise.types import Task
 
@@ -99,6 +98,7 @@ def fit(
     stopped when the same command is given again.
     """
     from likewise.data import keep_apart, read_examples
+    from likewise.files import refuse_taken
     from likewise.moving import require_free
     from likewise.planning import check_source, check_training
     from likewise.recipes import recipe_named
@@ -108,7 +108,7 @@ def fit(
     check_source(recipe_named(recipe), source is not None)
     check_training(recipe_named(recipe), given_settings())
     keep_apart(rejects, data, dev, source)
-    _refuse_taken(target)
+    refuse_taken(target)
     if datastore is not None:
         require_free(datastore)
     columns = columns_from(text_column, label_column, ref_column, separator)
@@ -177,10 +177,11 @@ def wrap(
     blended in (KNN-EC), and can be taught, corrected and forgotten as with any other model.
     """
     from likewise.data import keep_apart, read_examples
+    from likewise.files import refuse_taken
 
     chosen, target = settings(), Path(os.path.abspath(model))
     keep_apart(rejects, data, dev)
-    _refuse_taken(target)
+    refuse_taken(target)
     columns = columns_from(text_column, label_column, ref_column, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
     tell_rejected(examples.rejected, rejects)
@@ -236,13 +237,14 @@ def train_encoder(
     It keeps no examples. Other data can start from it: likewise fit MODEL DATA --encoder OUT.
     """
     from likewise.data import keep_apart, read_examples
+    from likewise.files import refuse_taken
     from likewise.planning import check_source
     from likewise.recipes import recipe_named
 
     chosen, target = settings(), Path(os.path.abspath(out))
     check_source(recipe_named(recipe), source is not None)
     keep_apart(rejects, data, dev, source)
-    _refuse_taken(target)
+    refuse_taken(target)
     columns = columns_from(text_column, label_column, None, separator)
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
     tell_rejected(examples.rejected, rejects)
@@ -303,21 +305,6 @@ def _tell(summary: dict[str, Any], as_json: bool) -> None:
     render_fit(stdout(), summary)
 
 
-def _refuse_taken(target: Path) -> None:
-    """ModelError, before any work, where the model could not be saved after it."""
-    from likewise.files import refuse_taken
-
-    refuse_taken(target)
-    above = next(folder for folder in target.parents if folder.exists())
-    try:
-        # Rights do not tell of a place such as /proc.
-        with tempfile.TemporaryDirectory(prefix=".likewise-", dir=above):
-            pass
-    except OSError as error:
-        reason = f"because {above} may not be written ({error.strerror})"
-        raise ModelError(f"{target}: cannot be made, {reason}; choose another path") from error
-
-
 def _summary(fitted: Model, path: str, examples: Dataset) -> dict[str, Any]:
     info = fitted.info
     return {
@@ -370,10 +357,11 @@ def recipes(as_json: bool) -> None:
 def demo(quick: bool, save: str | None) -> None:
     """Show the whole story on the sample data: fit, ask, teach, correct, forget. Takes up to three minutes."""
     from likewise.demo import tell_the_story
+    from likewise.files import refuse_taken
     from likewise.rendering import stdout
 
     chosen = settings()
     target = None if save is None else Path(os.path.abspath(save))
     if target is not None:
-        _refuse_taken(target)
+        refuse_taken(target)
     tell_the_story(stdout(), progress(), recipe="frozen" if quick else "likewise", settings=chosen, save=target)
