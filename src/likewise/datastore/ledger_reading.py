@@ -13,15 +13,15 @@ from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, exist
 from likewise.datastore.schema import ERASING, MOVED, meta, revisions, texts, versions
 from likewise.errors import ModelDamaged
 from likewise.types import Example, ExampleVersion, Revision
+from likewise.validation import GREATEST
 
 _Item = TypeVar("_Item")
 
 _CHUNK = 500  # values in one IN list
-_GREATEST = 2**63 - 1  # id or revision
 _PATTERN = 1000  # characters of a label that the database looks for
 
 _later = versions.alias("later")
-_at: BindParameter[int] = bindparam("at", value=_GREATEST)
+_at: BindParameter[int] = bindparam("at", value=GREATEST)
 
 NEWEST = and_(
     versions.c.revision <= _at,
@@ -95,7 +95,7 @@ def chunks(items: Iterable[_Item], size: int = _CHUNK) -> Iterator[list[_Item]]:
 
 def possible(ids: Iterable[int]) -> list[int]:
     """The ids that a database can hold, ascending, each once."""
-    return sorted({number for number in ids if 0 < number <= _GREATEST})
+    return sorted({number for number in ids if 0 < number <= GREATEST})
 
 
 def label_reader() -> Callable[[str], tuple[str, ...]]:
@@ -142,7 +142,7 @@ def moved(connection: Connection) -> str | None:
     return connection.execute(select(meta.c.value).where(meta.c.key == MOVED)).scalar()
 
 
-def latest_versions(connection: Connection, ids: Iterable[int], at: int = _GREATEST) -> dict[int, Version]:
+def latest_versions(connection: Connection, ids: Iterable[int], at: int = GREATEST) -> dict[int, Version]:
     """The latest versions (up to a revision) of these examples, also of forgotten ones.
 
     Unknown ids are left out, and those of examples that were erased.
@@ -259,7 +259,7 @@ def find_examples(
     def found() -> Iterator[Example]:
         for one in statements:
             for example_id, text, stored, its_ref, source, revision in connection.execute(
-                one, {"at": _GREATEST if at is None else at}
+                one, {"at": GREATEST if at is None else at}
             ):
                 labels = read(stored)
                 if (label is None or label in labels) and _has_all(text, folded):
@@ -279,7 +279,7 @@ def _has_all(text: str, folded: Sequence[str]) -> bool:
 def live_count(connection: Connection, at: int | None = None) -> int:
     """How many examples there are (at a revision)."""
     statement = select(func.count()).select_from(versions).where(LIVE)
-    return connection.execute(statement, {"at": _GREATEST if at is None else at}).scalar_one()
+    return connection.execute(statement, {"at": GREATEST if at is None else at}).scalar_one()
 
 
 def label_counts(connection: Connection, at: int | None = None) -> dict[str, int]:
@@ -287,7 +287,7 @@ def label_counts(connection: Connection, at: int | None = None) -> dict[str, int
     read = label_reader()
     counts: dict[str, int] = {}
     statement = select(versions.c.labels, func.count()).where(LIVE).group_by(versions.c.labels)
-    rows = connection.execute(statement, {"at": _GREATEST if at is None else at})
+    rows = connection.execute(statement, {"at": GREATEST if at is None else at})
     for stored, count in rows:
         for label in read(stored):
             counts[label] = counts.get(label, 0) + count
@@ -316,14 +316,14 @@ def texts_of(connection: Connection, ids: Iterable[int], at: int | None) -> dict
     """The texts of these examples, also of forgotten ones; unknown ids are left out."""
     found: dict[int, str] = {}
     for chunk in chunks(possible(ids)):
-        rows = connection.execute(_TEXTS, {"ids": chunk, "at": _GREATEST if at is None else at})
+        rows = connection.execute(_TEXTS, {"ids": chunk, "at": GREATEST if at is None else at})
         found.update((number, text) for number, text in rows)
     return found
 
 
 def history(connection: Connection, limit: int | None, at: int | None) -> list[Revision]:
     """The last changes (up to a revision), newest first."""
-    upto = revisions.c.revision <= (_GREATEST if at is None else at)
+    upto = revisions.c.revision <= (GREATEST if at is None else at)
     statement = select(revisions).where(upto).order_by(revisions.c.revision.desc()).limit(limit)
     return [Revision(*row) for row in connection.execute(statement)]
 
