@@ -42,6 +42,9 @@ CONTRAST: Mapping[str, Mapping[str, str]] = {
 A weight comes last: set to 0 it would hide that the stage contrasts at all.
 """
 
+CONTRASTING = tuple(dict.fromkeys(name for fields in CONTRAST.values() for name in fields))
+"""The settings of contrast, each once."""
+
 
 def planned(recipe: Recipe, few: bool, settings: Settings, scratch: bool = False) -> tuple[Schedule, ...]:
     """The stages for this many examples, with what the user set in place of the recipe's own.
@@ -68,13 +71,12 @@ def planned(recipe: Recipe, few: bool, settings: Settings, scratch: bool = False
 def of_use(plan: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
     """Of some settings, those that the recipe has a use for: not those of contrast, or of the objective of alignment,
     where it does neither."""
-    contrasted = {name for fields in CONTRAST.values() for name in fields}
     stages = (*plan.stages, *plan.few)
 
     def useful(name: str) -> bool:
         if name == "objective":
             return any(stage.alignment for stage in stages)
-        return name not in contrasted or any(_contrasts(stage, name) for stage in stages)
+        return name not in CONTRASTING or any(_contrasts(stage, name) for stage in stages)
 
     return {name: value for name, value in values.items() if useful(name)}
 
@@ -105,7 +107,7 @@ def check_training(recipe: Recipe, given: Mapping[str, object]) -> None:
 
 def _contrasted(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings) -> tuple[Schedule, ...]:
     """The stages with other settings where they contrast embeddings."""
-    for name in dict.fromkeys(name for fields in CONTRAST.values() for name in fields):
+    for name in CONTRASTING:
         value = getattr(settings, name)
         if value is None:
             continue
