@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,19 +205,37 @@ def test_another_recipe_gets_no_settings_that_it_has_no_use_for(model: Model) ->
 # Two processes at once
 
 
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    *,
+    before: Callable[[], Any] | None = None,
+    after: Callable[[], Any] | None = None,
+) -> None:
+    """Have something done by another right before the refit's next step of this name, or right after it."""
+    done = getattr(refitting, step)
+
+    def run(*given: Any) -> Any:
+        monkeypatch.setattr(refitting, step, done)
+        if before:
+            before()
+        found = done(*given)
+        if after:
+            after()
+        return found
+
+    monkeypatch.setattr(refitting, step, run)
+
+
 def test_pruning_leaves_what_a_refit_is_about_to_answer_from(
     model: Model, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert model.path is not None
-    embed = refitting._embed
+    pruned: list[list[int]] = []
     with Model.open(model.path) as elsewhere:
-
-        def pruned(*given: Any) -> None:
-            embed(*given)
-            assert elsewhere.prune() == []
-
-        monkeypatch.setattr(refitting, "_embed", pruned)
+        meanwhile(monkeypatch, "_embed", after=lambda: pruned.append(elsewhere.prune()))
         assert model.refit(encoder=other).generation == 2
+        assert pruned == [[]]
         assert same(elsewhere.classify(ASKED), model.classify(ASKED))
         assert elsewhere.prune() == [1]
     assert check(model.path) == []
@@ -227,16 +245,13 @@ def test_a_refit_that_was_overtaken_and_pruned_ends_in_an_error(
     model: Model, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert model.path is not None
-    embed = refitting._embed
     with Model.open(model.path) as elsewhere:
 
-        def overtaken(*given: Any) -> None:
-            monkeypatch.setattr(refitting, "_embed", embed)
+        def overtaken() -> None:
             assert elsewhere.refit(max_tokens=32).generation == 3
             assert elsewhere.prune() == [1, 2]
-            embed(*given)
 
-        monkeypatch.setattr(refitting, "_embed", overtaken)
+        meanwhile(monkeypatch, "_embed", before=overtaken)
         with pytest.raises(ModelError, match="generation 2 was pruned"):
             model.refit(encoder=other)
         assert same(elsewhere.classify(ASKED), model.classify(ASKED))
@@ -249,18 +264,10 @@ def test_a_refit_to_examples_that_were_erased_meanwhile_is_none(
     model: Model, other: str, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     assert model.path is not None
-    done = getattr(refitting, step)
     with Model.open(model.path) as elsewhere:
-
-        def erased(*given: Any) -> Any:
-            found = done(*given)
-            elsewhere.erase(1)
-            return found
-
-        monkeypatch.setattr(refitting, step, erased)
+        meanwhile(monkeypatch, step, after=lambda: elsewhere.erase(1))
         with pytest.raises(LedgerError, match="erased during the refit"):
             model.refit(encoder=other)
-        monkeypatch.undo()
         assert generations(Layout(model.path)) == [1]
         assert model.classify(ASKED) == elsewhere.classify(ASKED)
         assert model.refit(encoder=other).generation == 2
