@@ -98,6 +98,11 @@ class Decision:
     tuned: Tuned
     head: LinearHead | None = None
 
+    @property
+    def labels(self) -> set[str]:
+        """The labels that it knows by name, as they were at its revision."""
+        return {*self.tuned.thresholds, *self.tuned.head.maps, *(self.head.labels if self.head else ())}
+
 
 def write_manifest(layout: Layout, manifest: Manifest) -> None:
     """Write likewise.json: from here on the directory is a model of this generation."""
@@ -217,7 +222,7 @@ def keep_labels(layout: Layout, number: int, known: Collection[str]) -> None:
         left.unlink(missing_ok=True)
     decision = read_decision(layout, number)
     tuned, head, trained = decision.tuned, decision.tuned.head, decision.head
-    if {*tuned.thresholds, *head.maps, *(trained.labels if trained else ())} <= set(known):
+    if decision.labels <= set(known):
         return
     head = replace(head, maps={label: its for label, its in head.maps.items() if label in known})
     thresholds = {label: its for label, its in tuned.thresholds.items() if label in known}

@@ -216,18 +216,14 @@ def _job(
 def _before(job: Job, embeddings: Embeddings, answering: Answering) -> dict[str, float]:
     """What the present generation scores on the rows held out, with the others as its examples."""
     decision, parts = answering.decision, job.split.parts
-    tables = [embeddings] * len(parts)
     with answering.lock:
         state = answering.current()
-        tuned = state.tuned
-        names = state.names(decision.head.labels) if decision.head else {}
+        tuned, names = state.tuned, state.names
         encoder = answering.encoder if decision.head else None
-    folds = parts_of(job, tables, None)
-    if decision.head and encoder:
-        # What the ledger does not keep: a head that takes logits is asked about the held-out texts afresh.
-        held = [[job.texts[i] for i in rows] for _, rows in parts] if encoder.labels else []
-        logits = [encoder.encode_with_logits(texts)[1] for texts in held]
-        folds = parts_of(job, tables, None, [decision.head] * len(parts), logits, names)
+    # What the ledger does not keep: a head that takes logits is asked about the held-out texts afresh.
+    held = [[job.texts[i] for i in rows] for _, rows in parts] if encoder and encoder.labels else []
+    logits = [encoder.encode_with_logits(texts)[1] for texts in held] if encoder else []
+    folds = parts_of(job, [embeddings] * len(parts), None, [decision.head] * len(parts), logits, names)
     return scores(folds, decision.whitening, tuned, job.task, job.measure, nearest)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,9 +111,10 @@ class State:
         self._forget_derived()
 
     def _forget_derived(self) -> None:
-        """Make head, memberships and tuned values anew when they are next asked for."""
+        """Make head, memberships, names and tuned values anew when they are next asked for."""
         self._head: LinearHead | AlignedHead | None = None
         self._membership: Matrix | None = None
+        self._names: Mapping[str, str] | None = None
         self._named: Tuned | None = None
 
     def __len__(self) -> int:
@@ -236,7 +237,7 @@ class State:
             if trained is None:
                 self._head = make_head(self._statistics, self._decision.whitening, self.tuned.head, self.task)
             else:
-                self._head = align(trained, self.labels, self.names(trained.labels))
+                self._head = align(trained, self.labels, self.names)
         return self._head
 
     @property
@@ -245,17 +246,20 @@ class State:
         if self._named is None:
             its = self._decision.tuned
             if self.task == "multi":
-                names = self.names({*its.thresholds, *its.head.maps})
-                head = replace(its.head, maps=carried(its.head.maps, names))
-                its = replace(its, head=head, thresholds=carried(its.thresholds, names))
+                head = replace(its.head, maps=carried(its.head.maps, self.names))
+                its = replace(its, head=head, thresholds=carried(its.thresholds, self.names))
             self._named = its
         return self._named
 
-    def names(self, labels: Iterable[str]) -> dict[str, str]:
-        """What labels of the fit are called by now (`renaming`)."""
-        if not self._then and self._labels_at:
-            self._then = self._labels_at(self._decision.tuned.revision)
-        return present_names(labels, self._then, self.label_sets() if self._then else {})
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What the labels of the fit are called by now (`renaming`)."""
+        if self._names is None:
+            if not self._then and self._labels_at:
+                self._then = self._labels_at(self._decision.tuned.revision)
+            now = self.label_sets() if self._then else {}
+            self._names = present_names(self._decision.labels, self._then, now)
+        return self._names
 
     def _memberships(self, labels: list[str]) -> Matrix:
         if self._membership is None:
