@@ -4,7 +4,7 @@
     python -m experiments.schedules --data FOLDER --only trec-6    one data set
     python -m experiments.schedules --data FOLDER --kind some      one of the kinds
 
-A fourth kind hides a class during the fit and teaches it afterwards. The recipe `likewise` was chosen by these and not
+One kind hides a class during the fit and teaches it afterwards. The recipe `likewise` was chosen by these and not
 on any test split, which is never read here. Each run fits the recipe with one variant in the place of its schedule, on
 a part of train, and scores the rest of train once. Every run leaves one JSON file in experiments/results/schedules/;
 runs that have theirs are not repeated.
@@ -33,11 +33,17 @@ from likewise.training.schedule import Schedule
 from likewise.validation import normalised
 
 RESULTS = Path(__file__).parent / "results" / "schedules"
-SETS = ("trec-6", "isear")
+ALONE_KINDS = ("dozens alone", "some alone")
+SETS: dict[str, tuple[str, ...]] = {
+    "trec-6": ("many", "some", *ALONE_KINDS, "hidden", "few"),
+    "isear": ("many", "some", *ALONE_KINDS, "hidden", "few"),
+    "goemotions-ekman": ALONE_KINDS,
+}
+"""The data sets, and which kinds of runs each is for."""
 HELD = 0.2  # share of train that is held out, many examples
 FEW_HELD = 1400  # rows that are, some or few examples
 DEV = 400  # of those, rows that choose the epoch and the settings where the examples are some
-PER_CLASS = {"few": 8, "some": 64, "some alone": 64}
+PER_CLASS = {"few": 8, "some": 64, "dozens alone": 32, "some alone": 64}
 
 (OWN,), (OWN_FEW,) = LIKEWISE.stages, LIKEWISE.few
 MANY: dict[str, Schedule] = {
@@ -64,11 +70,11 @@ FEW: dict[str, Schedule] = {
     "cross-entropy alone": replace(OWN_FEW, alignment=0.0, cross_entropy=1.0),
 }
 ALONE: dict[str, Schedule] = {
-    "as the recipe": OWN_FEW,
-    "as with dev rows": OWN,
-    "100 steps": replace(OWN_FEW, min_steps=100),
+    "the schedule for many": OWN,
+    "the schedule for few": OWN_FEW,
+    "the schedule for few with 100 steps": replace(OWN_FEW, min_steps=100),
 }
-KINDS = {"many": MANY, "some": SOME, "some alone": ALONE, "hidden": HIDDEN, "few": FEW}
+KINDS = {"many": MANY, "some": SOME, **dict.fromkeys(ALONE_KINDS, ALONE), "hidden": HIDDEN, "few": FEW}
 
 
 def main() -> None:
@@ -80,6 +86,8 @@ def main() -> None:
     for name, (train,) in parts(given.data, sets, "train"):
         assert train is not None
         for kind in [given.kind] if given.kind else KINDS:
+            if kind not in SETS[name]:
+                continue
             for variant, schedule in KINDS[kind].items():
                 for hidden in TAUGHT[name] if kind == "hidden" else (None,):
                     named = "-".join(filter(None, (name, kind, hidden, variant))).replace(" ", "-")
@@ -105,8 +113,7 @@ def score(name: str, train: Part, kind: str, schedule: Schedule, hidden: str | N
     if kind == "some":
         dev, held = held.rows(list(range(DEV))), held.rows(list(range(DEV, len(held))))
     fitted, later = known.hiding(hidden)
-    by_few = kind in ("few", "some alone")
-    recipe = replace(LIKEWISE, few=(schedule,)) if by_few else replace(LIKEWISE, stages=(schedule,))
+    recipe = replace(LIKEWISE, stages=(schedule,), few=(schedule,))
     before = RECIPES[LIKEWISE.name]
     measure = "macro_f1" if kind == "few" else MEASURES.get(name, "macro_f1")
     started = time.monotonic()
@@ -159,7 +166,7 @@ def section(results: Path = RESULTS) -> str:
         "many": "many examples",
         "hidden": "a class hidden during the fit, then taught",
         "some": f"{PER_CLASS['some']} examples a class, with {DEV} dev rows",
-        "some alone": f"{PER_CLASS['some alone']} examples a class, without dev rows",
+        **{kind: f"{PER_CLASS[kind]} examples a class, without dev rows" for kind in ALONE_KINDS},
         "few": f"{PER_CLASS['few']} examples a class",
     }
     for kind, variants in KINDS.items():
