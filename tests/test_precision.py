@@ -1,4 +1,4 @@
-"""Encoders that calculate in bfloat16: chosen by a fit, remembered with the model, and told where they cannot."""
+"""Encoders in a lower precision: chosen by a fit, remembered with the model, and told where they cannot have it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from likewise.progress import LikewiseWarning
 from likewise.settings import Settings
 from rows import ROWS, exact_and, moods
 
+needs_bfloat16 = pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor does not multiply bfloat16")
 ASKED = ["my parcel is late", "the bank card is lost", "why"]
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor does not multiply bfloat16")
+@needs_bfloat16
 def test_a_model_of_bfloat16_answers_learns_and_is_told_elsewhere(
     tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +50,40 @@ def test_a_model_of_bfloat16_answers_learns_and_is_told_elsewhere(
         assert elsewhere._answering.fingerprint == exact._answering.fingerprint
 
 
+def test_a_model_of_whole_numbers_answers_learns_and_is_refitted(tiny_encoder: Path, tmp_path: Path) -> None:
+    with exact_and(tiny_encoder, precision="int8") as (exact, quick):
+        quick.save(tmp_path / "quick")
+        assert (quick._answering.encoder.precision, quick.info.fit["precision"]) == ("int8", "int8")
+        assert quick._answering.fingerprint != exact._answering.fingerprint
+        for a, b in zip(exact.classify(ASKED), quick.classify(ASKED), strict=True):
+            assert dict(a.scores) == pytest.approx(dict(b.scores), abs=0.1)
+        (number,) = quick.teach("a sick bird", "health").ids
+        (nearest, *_) = quick.classify("a sick bird").neighbours
+        assert (nearest.id, nearest.distance) == (number, 0.0)
+    assert "calculates in int8" in (tmp_path / "quick" / "README.md").read_text()
+    assert check(tmp_path / "quick") == []
+    with Model.open(tmp_path / "quick") as model:
+        model.forget(number)
+        assert model.refit(recipe="softmax", epochs=1).kept
+        assert (model._answering.encoder.precision, model.info.fit["precision"]) == ("int8", "int8")
+        model.refit(recipe="frozen", precision="fp32")
+        assert model._answering.fingerprint == exact._answering.fingerprint
+    assert check(tmp_path / "quick") == []
+
+
 # Chosen by the fit
+
+
+LOWER = [pytest.param("bf16", marks=needs_bfloat16), "int8"]
+"""The two that a fit compares with float32: the second where the first cannot be had."""
+
+
+@pytest.fixture()
+def other(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """One of them, on a machine that has it to offer."""
+    if request.param == "int8":
+        monkeypatch.setattr("likewise.encoding.sessions.multiplies_bfloat16", lambda: False)
+    return str(request.param)
 
 
 CASES = {
@@ -60,15 +94,24 @@ CASES = {
 }
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor does not multiply bfloat16")
-@pytest.mark.parametrize("case", CASES)
-def test_a_fit_takes_bfloat16_where_it_costs_the_blend_little(
-    case: str, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("case", "other"),
+    [
+        *((case, "int8") for case in CASES),
+        *(
+            pytest.param(case, "bf16", marks=needs_bfloat16)
+            for case in ("frozen, hold-out", "trained, cross-validation")
+        ),
+    ],
+    indirect=["other"],
+)
+def test_a_fit_takes_a_lower_precision_where_it_costs_the_blend_little(
+    case: str, other: str, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, count, settings = CASES[case]
     texts, labels = moods(count, seed=0)
     made: dict[str, Any] = {}
-    for taken, slack in (("bf16", 1.0), ("fp32", -1.0)):
+    for taken, slack in ((other, 1.0), ("fp32", -1.0)):
         monkeypatch.setattr(precision, "SLACK", slack)
         with fit(texts, labels, recipe=recipe, encoder=str(tiny_encoder), settings=settings) as model:
             encoder = model._answering.encoder
@@ -78,16 +121,16 @@ def test_a_fit_takes_bfloat16_where_it_costs_the_blend_little(
             model.save(tmp_path / taken)
         assert f"calculates in {taken}" in (tmp_path / taken / "README.md").read_text()
         assert check(tmp_path / taken) == []
-    assert made["bf16"] == pytest.approx(made["fp32"], abs=0.05)
-    with Model.open(tmp_path / "bf16") as model:
+    assert made[other] == pytest.approx(made["fp32"], abs=0.1)
+    with Model.open(tmp_path / other) as model:
         assert model.refit().kept  # asks the question anew
         assert model.info.fit["precision"] == "fp32"
 
 
-@pytest.mark.skipif(not multiplies_bfloat16(), reason="the processor does not multiply bfloat16")
-def test_a_wrapped_classifier_takes_it_too(tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("other", LOWER, indirect=True)
+def test_a_wrapped_classifier_takes_it_too(other: str, tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts, labels = zip(*ROWS, strict=True)
-    for taken, slack in (("bf16", 1.0), ("fp32", -1.0)):
+    for taken, slack in ((other, 1.0), ("fp32", -1.0)):
         monkeypatch.setattr(precision, "SLACK", slack)
         dev = (texts[::3], labels[::3])
         with wrap(tiny_classifier, texts, labels, dev=dev, settings=Settings(precision="auto")) as model:
@@ -95,11 +138,10 @@ def test_a_wrapped_classifier_takes_it_too(tiny_classifier: Path, monkeypatch: p
             assert model.classify(texts[0]).neighbours[0].text == texts[0]
 
 
-def test_where_bfloat16_cannot_be_had_a_fit_that_may_choose_takes_float32(
+def test_where_none_can_be_had_a_fit_that_may_choose_takes_float32(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("likewise.encoding.sessions.multiplies_bfloat16", lambda: False)
-    with exact_and(tiny_encoder, precision="auto") as (exact, other):
+    with exact_and(tiny_encoder, precision="auto", runtime="openvino") as (exact, other):
         assert other.info.fit["precision"] == "fp32"
         assert other.info.fit["fingerprint"] == exact.info.fit["fingerprint"]
-        assert other.classify(ASKED) == exact.classify(ASKED)

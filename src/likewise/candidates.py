@@ -134,7 +134,7 @@ def _fine_tuned(job: Job, start: Embeddings | None = None) -> Candidate:
         )
         if precision.open_question(job.settings):
             folder = job.work / "lower"
-            write(model, folder, "bf16")
+            write(model, folder, precision.lower(job.settings))
             lower.append(read(job, opened(folder, job.settings), _head(job, model), held))
     chosen, tuned = _tuned(job, exact, lambda: lower)
 
@@ -170,12 +170,12 @@ def _as_it_is(
         made[of], view = encoded(of)
         return [view] * len(job.split.parts)
 
-    chosen, tuned = _tuned(job, views(precision.first(job.settings)), lambda: views("bf16"))
+    chosen, tuned = _tuned(job, views(precision.first(job.settings)), lambda: views(precision.lower(job.settings)))
     return Candidate(kind, tuned, lambda: made[chosen])
 
 
 def _tuned(job: Job, exact: list[View], lower: Callable[[], list[View]]) -> tuple[Precision, Tuned]:
-    """The precision and the settings; a view for each part of the split, in the first precision and in bfloat16."""
+    """The precision and the settings; a view for each part of the split, in the first precision and in a lower one."""
     job.progress.stage("Tuning neighbours, head and blend")
     folds = _folds(job, exact)
     tuned = tune(folds, job.task, job.measure, nearest, job.recipe.grid)

@@ -59,11 +59,20 @@ def opened(folder: Path, settings: Settings) -> Encoder:
 
 
 def write(model: Trainable | WrappedClassifier, folder: Path, chosen: Precision) -> None:
-    """Write the encoder's folder afresh, with the precision in which it will answer."""
-    from likewise.encoding.runtime import set_precision
-
+    """Write the encoder's folder afresh, to answer in this precision."""
     shutil.rmtree(folder, ignore_errors=True)
     model.write(folder)
+    _answer_in(chosen, folder)
+
+
+def _answer_in(chosen: Precision, folder: Path) -> None:
+    """Have a folder that was written in float32 answer in this precision."""
+    from likewise.encoding.runtime import set_precision
+
+    if chosen == "int8":
+        from likewise.training.eight_bits import rewrite
+
+        rewrite(folder / "onnx")
     set_precision(folder / "onnx", chosen)
 
 
@@ -99,8 +108,6 @@ _exports: dict[Any, Path] = {}
 
 def exported(job: Job, chosen: Precision) -> Path:
     """The folder of the encoder as it is, its ONNX encoder in it; exported once a process, until its files change."""
-    from likewise.encoding.runtime import set_precision
-
     files = [(path, *_told(path)) for path in sorted(job.base.rglob("*"))]
     key = (job.base, *files, job.pooling, job.settings.max_tokens)
     if key not in _exports:
@@ -111,7 +118,7 @@ def exported(job: Job, chosen: Precision) -> Path:
     folder = _exports[key] / chosen
     if not folder.exists():
         shutil.copytree(_exports[key] / "fp32", folder)
-        set_precision(folder / "onnx", chosen)
+        _answer_in(chosen, folder)
     return folder
 
 

@@ -1,7 +1,8 @@
 """Which precision the encoder of a new model answers in, where the fit is to choose (setting `precision`, "auto").
 
-That is bfloat16 where processor and runtime have it and it costs the blend less than `SLACK` on the held-out rows,
-under the settings that float32 led to: other settings, found by another search, would differ by luck as well.
+That is a lower one, bfloat16 where processor and runtime have it and whole numbers of eight bits elsewhere, if it costs
+the blend less than `SLACK` on the held-out rows, under the settings that float32 led to: other settings, found by
+another search, would differ by luck as well.
 """
 
 from __future__ import annotations
@@ -26,21 +27,27 @@ def first(settings: Settings) -> Precision:
 
 def open_question(settings: Settings) -> bool:
     """Whether a fit is to choose, and can."""
-    return settings.precision == "auto" and has_bfloat16(settings.runtime)
+    return settings.precision == "auto" and (settings.runtime != "openvino" or has_bfloat16(settings.runtime))
+
+
+def lower(settings: Settings) -> Precision:
+    """What it chooses, or float32."""
+    return "bf16" if has_bfloat16(settings.runtime) else "int8"
 
 
 def chosen(
-    job: Job, tuned: Tuned, exact: Sequence[Fold], lower: Callable[[], Sequence[Fold]], search: Search
+    job: Job, tuned: Tuned, exact: Sequence[Fold], fewer: Callable[[], Sequence[Fold]], search: Search
 ) -> tuple[Precision, Tuned]:
-    """The precision, and the settings with their scores in it. `exact` and `lower`: the held-out rows in float32, which
-    the settings were tuned on, and in bfloat16."""
+    """The precision, and the settings with their scores in it. `exact` and `fewer`: the held-out rows in float32, which
+    the settings were tuned on, and in the lower precision."""
     if not open_question(job.settings):
         return first(job.settings), tuned
     job.progress.stage("Choosing the precision")
-    before, after = (scores(of, None, tuned, job.task, job.measure, search) for of in (exact, lower()))
+    before, after = (scores(of, None, tuned, job.task, job.measure, search) for of in (exact, fewer()))
     enough = after["blend"] >= before["blend"] - SLACK
+    other = lower(job.settings)
     job.progress.tell(
-        f"Precision: {'bf16' if enough else 'fp32'} ({job.measure} of the blend on {job.split.judged_on}: "
-        f"{after['blend']:.4f} in bf16, {before['blend']:.4f} in fp32)"
+        f"Precision: {other if enough else 'fp32'} ({job.measure} of the blend on {job.split.judged_on}: "
+        f"{after['blend']:.4f} in {other}, {before['blend']:.4f} in fp32)"
     )
-    return ("bf16", replace(tuned, scores=after)) if enough else ("fp32", tuned)
+    return (other, replace(tuned, scores=after)) if enough else ("fp32", tuned)

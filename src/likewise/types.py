@@ -40,10 +40,11 @@ OnConflict = Literal["keep", "replace", "both"]
 Runtime = Literal["auto", "onnxruntime", "openvino"]
 """What runs the encoder."""
 
-Precision = Literal["fp32", "bf16"]
-"""What the encoder calculates in: float32, or bfloat16 (eight bits of fraction) with sums in float32."""
+Precision = Literal["fp32", "bf16", "int8"]
+"""What the encoder calculates in: float32; bfloat16 (eight bits of fraction) with sums in float32; or float32 with its
+linear layers in whole numbers of eight bits (`training.eight_bits`)."""
 
-PrecisionChoice = Literal["fp32", "bf16", "auto"]
+PrecisionChoice = Literal["fp32", "bf16", "int8", "auto"]
 """What a fit is asked for: one of them, or the one that held-out rows and this machine speak for."""
 
 Storage = Literal["float32", "float16"]

@@ -272,6 +272,14 @@ def test_a_precision_that_there_is_not(folder: Path) -> None:
         Encoder(folder)
     with pytest.raises(SettingError, match="bf16"):
         check_precision("bf16", "onnxruntime")
+    with pytest.raises(SettingError, match=r"int8.*ONNX Runtime"):
+        check_precision("int8", "openvino")
+
+
+def test_whole_numbers_are_not_for_openvino(folder: Path) -> None:
+    set_precision(folder, "int8")
+    with pytest.raises(SettingError, match="choose runtime 'auto' or 'onnxruntime'"):
+        Encoder(folder, runtime="openvino")
 
 
 # What only a process of its own can show

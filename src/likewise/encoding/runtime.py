@@ -42,7 +42,11 @@ OUTPUT = "embedding"
 LOGITS = "logits"
 """Its second output where the network is a classifier of its own: float32, shape (batch, labels)."""
 
-_TOKEN_BUDGETS: dict[Precision, int] = {"fp32": 512, "bf16": 1024}  # what is fastest, on texts of any length
+_TOKEN_BUDGETS: dict[Precision, int] = {
+    "fp32": 512,
+    "bf16": 1024,
+    "int8": 1024,
+}  # what is fastest, on texts of any length
 _WINDOW = 4096  # texts tokenised and sorted at a time: bounds memory, lets progress move; longer ones gain nothing
 
 
@@ -216,8 +220,7 @@ class Encoder:
 
 
 def set_precision(folder: Path, precision: Precision) -> None:
-    """Say in an encoder folder which precision its embeddings are made in; its fingerprint follows. The graph is the
-    same in all."""
+    """Say in an encoder folder which precision its embeddings are made in; its fingerprint follows."""
     path = folder / "encoder.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     if found.get("precision", "fp32") == precision:

@@ -35,11 +35,14 @@ def open_graph(
 ) -> tuple[Run, Precision]:
     """What runs the graph, and the precision that it calculates in.
 
-    That is the one asked for where the processor and the runtime have it, else float32. "auto" is ONNX Runtime, and
-    OpenVINO where only that has the precision. SettingError, EncoderError or MissingExtra.
+    That is the one asked for, but float32 in place of bfloat16 where processor or runtime lacks that. "auto" is ONNX
+    Runtime, and OpenVINO where only that has the precision. SettingError, EncoderError or MissingExtra.
     """
     if runtime not in get_args(Runtime):
         raise SettingError(f"unknown runtime {runtime!r}; expected auto, onnxruntime or openvino")
+    if precision == "int8":
+        check_precision(precision, runtime)
+        return _open_onnxruntime(path, outputs, threads), precision
     lower = precision == "bf16" and has_bfloat16(runtime)
     if runtime == "openvino" or lower:
         used: Precision = "bf16" if lower else "fp32"
@@ -49,6 +52,8 @@ def open_graph(
 
 def check_precision(precision: PrecisionChoice, runtime: Runtime) -> None:
     """SettingError where a new model cannot have it, here and by this runtime."""
+    if precision == "int8" and runtime == "openvino":
+        raise SettingError("precision: found 'int8', which takes ONNX Runtime; choose runtime 'auto' or 'onnxruntime'")
     if precision == "bf16" and not has_bfloat16(runtime):
         raise SettingError(
             "precision: found 'bf16', which takes OpenVINO (pip install 'likewise[openvino]', and runtime 'auto' or "

@@ -137,13 +137,14 @@ def _trace(network: nn.Module, path: Path, outputs: list[str], architecture: str
             output_names=outputs,
             dynamic_axes={**dict.fromkeys(INPUTS, shape), **{name: {0: "batch"} for name in outputs}},
         )
-        _set_weights_apart(path)
+        save_graph(onnx.load(path), path)
 
 
-def _set_weights_apart(path: Path) -> None:
+def save_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph, and its weights beside it."""
     weights = path.with_name(WEIGHTS)
     weights.unlink(missing_ok=True)  # it would be added to
-    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=WEIGHTS, size_threshold=_SMALL)
+    onnx.save_model(model, path, save_as_external_data=True, location=WEIGHTS, size_threshold=_SMALL)
     if weights.exists():
         weights.chmod(path.stat().st_mode)  # it is made for its owner alone
 
