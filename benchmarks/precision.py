@@ -1,11 +1,13 @@
-"""What bfloat16 does to scores and probabilities: recipe `frozen`, fitted in float32 and in bfloat16, every data set.
+"""What lower precisions do to scores and probabilities: recipe `frozen`, fitted in float32 and in each, every data set.
 
     python -m benchmarks.precision --data FOLDER
 
-Scores of the blend on test (macro-F1; it chooses nothing). `elsewhere`: the model fitted in bfloat16 as it answers
-where the processor lacks it, in float32 against its examples' embeddings in bfloat16; how far its probabilities are
-then from those that it had, the greatest difference of a text's labels, and how many texts get other labels. Without a
-folder: the bundled sample.
+Scores of the blend on test (macro-F1; it chooses nothing). `elsewhere`: the model fitted in a lower precision as it
+answers on another machine. In place of bfloat16 that may be float32, against its examples' embeddings in bfloat16.
+Whole numbers of eight bits are the same everywhere, but what stands between them is float32, which processors round
+differently, and a number half-way between two whole ones then goes the other way; that is had here by a runtime that
+calculates each step of the graph by itself. How far probabilities are then from those that the model had: the greatest
+difference of a text's labels, and how many texts get other labels. Without a folder: the bundled sample.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ import argparse
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +33,32 @@ from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import LikewiseWarning
 from likewise.settings import Settings
-from likewise.types import Prediction
+from likewise.types import Precision, Prediction
 
 SETS = ("trec-6", "trec-50", "isear", "goemotions-ekman", "semeval2018-ec")
 FAR = 1e-3
 """A probability that moves by more than this is counted."""
-KINDS = {"fp32": "in fp32", "bf16": "in bf16", "elsewhere": "elsewhere"}
+KINDS = {"fp32": "in fp32", "lower": "in {}", "elsewhere": "elsewhere"}
+LOWER: tuple[Precision, ...] = ("bf16", "int8")
 
 
 def main() -> None:
     """Run what is not there yet, and print the page's section."""
     given = arguments(__doc__).parse_args()
-    if not multiplies_bfloat16():
-        print("precision: takes OpenVINO and a processor that multiplies bfloat16; skipped", file=sys.stderr)
-        return
+    there = [precision for precision in LOWER if precision != "bf16" or multiplies_bfloat16()]
+    if "bf16" not in there:
+        print("bf16: takes OpenVINO and a processor that multiplies bfloat16; skipped", file=sys.stderr)
     names = SETS if given.data and not given.quick else ("sample",)
     for name, rows in parts(given.data, names, "train", "dev", "test"):
-        if given.only in (None, name):
-            once(given.results / f"precision-{name}.json", lambda name=name, rows=rows: run(given, name, *rows))
+        for lower in there if given.only in (None, name) else ():
+            once(given.results / f"precision-{lower}-{name}.json", partial(run, given, name, lower, *rows))
     print(section(given.results))
 
 
 def run(
-    given: argparse.Namespace, name: str, train: Part | None, dev: Part | None, test: Part | None
+    given: argparse.Namespace, name: str, lower: Precision, train: Part | None, dev: Part | None, test: Part | None
 ) -> dict[str, Any]:
-    """One data set."""
+    """One data set, float32 and a lower precision."""
     assert train is not None and test is not None
     if given.quick:
         train, dev, test = spread_over_classes(train, 54), None, spread_over_classes(test, 18)
@@ -64,24 +70,43 @@ def run(
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", LikewiseWarning)  # that it is slower elsewhere
-        for precision in ("fp32", "bf16"):
+        kinds: dict[str, Precision] = {"fp32": "fp32", "lower": lower}
+        for kind, precision in kinds.items():
             settings = Settings.resolve(precision=precision)
             held = (dev.texts, dev.labels) if dev else None
             with fit(
                 train.texts, train.labels, dev=held, recipe="frozen", settings=settings, progress=Quiet()
             ) as model:
-                ask(model, precision)
-                model.save(Path(folder) / precision)
-        with Model.open(Path(folder) / "bf16", runtime="onnxruntime") as elsewhere:
+                ask(model, kind)
+                model.save(Path(folder) / kind)
+        with step_by_step(), Model.open(Path(folder) / "lower", runtime="onnxruntime") as elsewhere:
             ask(elsewhere, "elsewhere")
-    pairs = list(zip(said["bf16"], said["elsewhere"], strict=True))
+    pairs = list(zip(said["lower"], said["elsewhere"], strict=True))
     moved = np.array([_moved(a, b) for a, b in pairs])
     return {
-        "data": name, "train": len(train), "texts": len(test), "macro_f1": scores,
+        "data": name, "precision": lower, "train": len(train), "texts": len(test), "macro_f1": scores,
         "moved": {"median": float(np.median(moved)), "p99": float(np.quantile(moved, 0.99)), "max": float(moved.max())},
         "far": float((moved > FAR).mean()), "other_labels": sum(a.labels != b.labels for a, b in pairs),
         "surroundings": around,
     }  # fmt: skip
+
+
+@contextmanager
+def step_by_step() -> Iterator[None]:
+    """ONNX Runtime joins no steps of the graphs that it opens meanwhile, and so rounds differently."""
+    import onnxruntime
+
+    class Options(onnxruntime.SessionOptions):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    before = onnxruntime.SessionOptions
+    onnxruntime.SessionOptions = Options
+    try:
+        yield
+    finally:
+        onnxruntime.SessionOptions = before
 
 
 def _moved(a: Prediction, b: Prediction) -> float:
@@ -91,18 +116,23 @@ def _moved(a: Prediction, b: Prediction) -> float:
 
 
 def section(folder: Path = RESULTS) -> str:
-    """The page's part."""
-    rows = [
-        [
-            found["data"], f"{found['texts']:,}", *(f"{found['macro_f1'][kind]:.4f}" for kind in KINDS),
-            *(f"{found['moved'][figure]:.4f}" for figure in ("median", "p99", "max")), f"{found['far']:.0%}",
-            str(found["other_labels"]),
-        ]
-        for found in results(folder, "precision-*.json")
-    ]  # fmt: skip
-    head = ["", "texts", *(f"macro-F1 {kind}" for kind in KINDS.values()), "probabilities moved elsewhere, median",
-            "p99", "most", f"by more than {FAR}", "other labels"]  # fmt: skip
-    return f"## Precision\n\n{table(head, rows)}" if rows else ""
+    """The page's part: a table for each lower precision."""
+    tables = []
+    for lower in LOWER:
+        rows = [
+            [
+                found["data"], f"{found['texts']:,}", *(f"{found['macro_f1'][kind]:.4f}" for kind in KINDS),
+                *(f"{found['moved'][figure]:.4f}" for figure in ("median", "p99", "max")), f"{found['far']:.0%}",
+                str(found["other_labels"]),
+            ]
+            for found in results(folder, f"precision-{lower}-*.json")
+        ]  # fmt: skip
+        scores = [f"macro-F1 {title.format(lower)}" for title in KINDS.values()]
+        head = ["", "texts", *scores, "probabilities moved elsewhere, median", "p99", "most", f"by more than {FAR}",
+                "other labels"]  # fmt: skip
+        if rows:
+            tables.append(f"### {lower}\n\n{table(head, rows)}")
+    return "## Precision\n\n" + "\n".join(tables) if tables else ""
 
 
 if __name__ == "__main__":

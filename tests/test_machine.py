@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from likewise.machine import one_thread
+from likewise.machine import one_thread, threads_for
 
 blas = ThreadpoolController().select(user_api="blas")
 
@@ -29,13 +29,17 @@ def work(seed):
 
 
 print(threads(), work(0), threads())
+for multiplications in (1000, 10**9):
+    with threads_for(multiplications):
+        work(0)
+        print(threads())
 with ThreadPoolExecutor(8) as pool:
     print(*set(map(frozenset, pool.map(work, range(200)))), threads())
 """
 
 
-def test_one_thread_and_then_as_many_as_before() -> None:
+def test_one_thread_where_that_serves_and_then_as_many_as_before() -> None:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["{2} {1} {2}", "frozenset({1}) {2}"]
+    assert done.stdout.splitlines() == ["{2} {1} {2}", "{1}", "{2}", "frozenset({1}) {2}"]

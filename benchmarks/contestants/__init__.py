@@ -11,6 +11,7 @@ HOMES = {
     "likewise": ("ours", "Likewise"),
     "likewise-openvino": ("ours", "Likewise"),
     "likewise-bf16": ("ours", "Likewise"),
+    "likewise-int8": ("ours", "Likewise"),
     "plain": ("plain", "Plain"),
     "logistic": ("frozen", "Logistic"),
     "logistic-onnx": ("frozen", "Logistic"),
@@ -27,12 +28,12 @@ HOMES = {
 """Each contestant's module and class."""
 
 ANSWERING = (
-    "likewise", "likewise-openvino", "likewise-bf16", "setfit", "setfit-onnx", "setfit-openvino", "logistic",
-    "logistic-onnx", "logistic-openvino", "knn", "adaptive",
+    "likewise", "likewise-openvino", "likewise-bf16", "likewise-int8", "setfit", "setfit-onnx", "setfit-openvino",
+    "logistic", "logistic-onnx", "logistic-openvino", "knn", "adaptive",
 )  # fmt: skip
 """Those whose answers are timed, in the order of the tables."""
 
-OURS = ("likewise", "likewise-openvino", "likewise-bf16", "plain", "index", "product")
+OURS = ("likewise", "likewise-openvino", "likewise-bf16", "likewise-int8", "plain", "index", "product")
 """Those that run in Likewise's own environment; the others in the one of the peers, whose versions exclude its own."""
 
 _BACKENDS = {"onnx": ["optimum", "onnxruntime"], "openvino": ["optimum", "openvino"]}
@@ -41,6 +42,7 @@ REQUIRED = {
     "likewise": ["onnxruntime"],
     "likewise-openvino": ["openvino"],
     "likewise-bf16": ["openvino"],
+    "likewise-int8": ["onnxruntime"],
     "plain": ["torch", "transformers"],
     "logistic": ["sentence_transformers", "sklearn"],
     "logistic-onnx": ["sentence_transformers", "sklearn", *_BACKENDS["onnx"]],
@@ -60,6 +62,7 @@ TITLES = {
     "likewise": "Likewise",
     "likewise-openvino": "Likewise, OpenVINO",
     "likewise-bf16": "Likewise, bfloat16 (OpenVINO)",
+    "likewise-int8": "Likewise, whole numbers of eight bits",
     "likewise-taught": "Likewise, taught meanwhile",
     "likewise-bf16-taught": "Likewise, bfloat16, taught meanwhile",
     "plain": "plain fine-tuning",
@@ -74,9 +77,11 @@ TITLES = {
 }
 
 
-def precision_of(name: str) -> Literal["fp32", "bf16"]:
+def precision_of(name: str) -> Literal["fp32", "bf16", "int8"]:
     """What one of ours calculates in; the peers' backends choose for themselves."""
-    return "bf16" if name.endswith("-bf16") else "fp32"
+    if name.endswith("-bf16"):
+        return "bf16"
+    return "int8" if name.endswith("-int8") else "fp32"
 
 
 def backend_of(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -28,7 +28,17 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-_limiting = threading.Lock()
+def threads_for(multiplications: int) -> AbstractContextManager[None]:
+    """Let NumPy's linear algebra do so many multiplications in as many threads as serves the whole.
+
+    That is one where they are few. The others wait for more work by spinning, and so take a core from the encoder of
+    the next text: a millisecond in all, which is what they save where there are many.
+    """
+    return one_thread() if multiplications < _MANY else nullcontext()
+
+
+_MANY = 10_000_000
+_limiting = threading.RLock()
 
 
 @cache

@@ -29,6 +29,7 @@ from likewise.decision.tuning import Tuned
 from likewise.decision.vote import vote, vote_weights
 from likewise.errors import LedgerError, ModelDamaged
 from likewise.files import write_arrays
+from likewise.machine import threads_for
 from likewise.types import Task
 
 Matrix = NDArray[np.float64]
@@ -217,6 +218,10 @@ class State:
 
         `logits` are the network's own, where it has some: a head that was trained takes them in place of embeddings.
         """
+        with threads_for(len(embeddings) * len(self._index) * self._index.dimension):
+            return self._voices(embeddings, logits)
+
+    def _voices(self, embeddings: NDArray[np.float32], logits: NDArray[np.float32] | None) -> Voices:
         head = self.head
         tuned = self.tuned
         hits = self._index.search(self._key_map.keys(embeddings), tuned.k)
