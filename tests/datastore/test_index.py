@@ -165,17 +165,24 @@ InterleavedChanges.TestCase.settings = settings(deadline=None, max_examples=40, 
 TestInterleavedChanges = InterleavedChanges.TestCase
 
 
-def test_search_in_blocks_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = made(0, 200, 5, "grid")
+KINDS = ("normal", "grid", "repeats", "far cluster", "tiny", "huge", "one outlier")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 10**6), st.sampled_from(KINDS), st.integers(1, 300), st.integers(1, 40), st.booleans())
+def test_search_in_blocks_and_tiles_is_exact(seed: int, kind: str, n: int, k: int, in_order: bool) -> None:
+    keys = made(seed, n, 5, kind)
+    if in_order:  # each tile holds nearer keys than the one before
+        keys = keys[np.argsort(-np.linalg.norm(keys.astype(np.float64), axis=1))]
+    queries = np.concatenate([made(seed + 1, 4, 5, kind), keys[:3], np.zeros((1, 5), dtype=np.float32)])
     index = Index(5)
-    index.add(np.arange(200), keys, np.zeros(200, dtype=int))
-    queries = made(1, 23, 5, "normal")
-    whole = index.search(queries, 7)
-    monkeypatch.setattr("likewise.datastore.index._SCORES", 650)  # three queries a block
-    monkeypatch.setattr("likewise.datastore.index._DIFFERENCES", 12)  # two differences
-    blocked = index.search(queries, 7)
-    assert rows(blocked) == rows(whole)
-    assert_exact(index, np.arange(200), keys, np.zeros(200, dtype=int), queries, 7)
+    index.add(np.arange(n), keys, np.zeros(n, dtype=int))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("likewise.datastore.index._QUERIES", 3)
+        patch.setattr("likewise.datastore.index._SCORES", 12)  # numbers in a tile, unless k asks for more
+        patch.setattr("likewise.datastore.index._GROUPS", 1)
+        patch.setattr("likewise.datastore.index._DIFFERENCES", 12)
+        assert_exact(index, np.arange(n), keys, np.zeros(n, dtype=int), queries, k)
 
 
 def test_shapes_and_types_of_hits() -> None:

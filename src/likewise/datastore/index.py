@@ -28,7 +28,8 @@ _UNIT64 = 2.0**-53
 _TINY32 = 2.0**-126  # smallest normal float32: what an underflowing product may lose
 _LARGE32 = 2.0**120  # above it a float32 product may overflow, and every key is a candidate
 _GROUPS = 16  # groups of scores for each neighbour that is sought
-_SCORES = 8_000_000  # numbers in a block of float32 scores: 32 MB
+_QUERIES = 256  # queries in a block
+_SCORES = 2_000_000  # numbers in a tile of float32 scores: eight megabytes, most of which stay in a cache
 _DIFFERENCES = 60_000  # numbers in a block of float64 differences: half a megabyte, which stays in the cache
 
 
@@ -131,8 +132,10 @@ class Index:
         distances = np.empty((len(wanted), count), dtype=np.float64)
         codes = np.empty((len(wanted), count), dtype=np.int32)
         if count:
-            for block in _blocks(len(wanted), max(1, _SCORES // self._size)):
-                rows, found = self._nearest(wanted[block], count)
+            everything = self._everything(wanted, count)
+            at_once = _SCORES // self._size if everything else min(_QUERIES, _SCORES // count)
+            for block in _blocks(len(wanted), max(1, at_once)):
+                rows, found = self._nearest(wanted[block], count, everything)
                 ids[block], distances[block], codes[block] = self._ids[rows], found, self._codes[rows]
         return Hits(ids, distances, codes)
 
@@ -141,9 +144,21 @@ class Index:
         order = np.argsort(self._ids[: self._size])
         return self._ids[order], self._keys[order], self._codes[order]
 
-    def _nearest(self, queries: Keys, count: int) -> tuple[npt.NDArray[np.intp], Distances]:
+    def _everything(self, queries: Keys, count: int) -> bool:
+        """Whether every key is a candidate: as many are sought, or float32 products could overflow."""
+        norm = float(np.sqrt(_squared_norms(queries).max(initial=0)))
+        return self._size == count or (norm + self._largest()) ** 2 > _LARGE32
+
+    def _largest(self) -> float:
+        """The largest norm of a key."""
+        return float(np.sqrt(self._squares[: self._size].max()))
+
+    def _nearest(self, queries: Keys, count: int, everything: bool) -> tuple[npt.NDArray[np.intp], Distances]:
         """Rows and distances, both (q, count), of the nearest keys of a block of queries."""
-        of_query, rows = self._candidates(queries, count)
+        if everything:
+            of_query, rows = _pairs(np.ones((len(queries), self._size), dtype=bool))
+        else:
+            of_query, rows = self._candidates(queries, count)
         squared = np.empty(len(rows), dtype=np.float64)
         for part in _blocks(len(rows), max(1, _DIFFERENCES // self.dimension)):
             difference = queries[of_query[part]].astype(np.float64)
@@ -164,23 +179,35 @@ class Index:
         the sum, the `count` nearest keys all score at most 2 E above the `count`-th score: E for their own error
         and E for that of the threshold. The float64 distances that decide at the end err as well, far less; their
         bound is part of E.
+
+        The scores are made and looked through in tiles of keys. Each tile lowers the threshold, and is held against it
+        as it stands then; the last one decides.
         """
         keys = self._keys[: self._size]
-        largest = float(np.sqrt(self._squares[: self._size].max()))
-        norms = np.sqrt(_squared_norms(queries))
-        if self._size == count or (norms.max() + largest) ** 2 > _LARGE32:
-            return _pairs(np.ones((len(queries), self._size), dtype=bool))
+        largest, norms = self._largest(), np.sqrt(_squared_norms(queries))
         m = self.dimension
         growth = m * _UNIT32 / (1 - m * _UNIT32)
         error = 2 * (growth + 2 * _UNIT32) * norms * largest + 3 * _UNIT32 * largest**2
         error += 2 * (m + 8) * _UNIT64 * (norms + largest) ** 2 + 4 * m * _TINY32
         doubled: Keys = np.multiply(queries, -2, dtype=np.float32)  # a power of two: nothing is rounded
-        scores = doubled @ keys.T
-        scores += self._squares[: self._size].astype(np.float32)
-        threshold = _at_least(scores, count).astype(np.float64) + 2 * error
-        # Rounded up, so that comparing in float32 loses no candidate.
-        limit = np.nextafter(threshold.astype(np.float32), np.float32(np.inf))
-        return _pairs(scores <= limit[:, None])
+        least: Keys = np.full((len(queries), count), np.inf, dtype=np.float32)
+        limit: Keys = least[:, 0]
+        found = []
+        for tile in _blocks(self._size, max(_SCORES // len(queries), 4 * _GROUPS * count)):
+            scores = doubled @ keys[tile].T
+            scores += self._squares[tile].astype(np.float32)
+            least = _least(np.concatenate([least, _group_minima(scores, count)], axis=1), count)
+            threshold = least[:, count - 1].astype(np.float64) + 2 * error
+            # Rounded up, so that comparing in float32 loses no candidate.
+            limit = np.nextafter(threshold.astype(np.float32), np.float32(np.inf))
+            of_query, columns = _pairs(scores <= limit[:, None])
+            found.append((of_query, columns + tile.start, scores[of_query, columns]))
+        if len(found) == 1:
+            return found[0][:2]
+        of_query, rows, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        kept = np.flatnonzero(values <= limit[of_query])
+        kept = kept[np.argsort(of_query[kept], kind="stable")]
+        return of_query[kept], rows[kept]
 
     def _matrix(self, values: npt.ArrayLike, name: str) -> Keys:
         """The values as a contiguous float32 matrix of our dimension, all finite."""
@@ -245,18 +272,22 @@ def _squared_norms(matrix: Keys) -> Distances:
     return squares
 
 
-def _at_least(scores: Keys, count: int) -> Keys:
-    """For each row a number that at least `count` of its scores do not exceed, close to the `count`-th smallest.
+def _group_minima(scores: Keys, count: int) -> Keys:
+    """For each row the least scores of groups, among them `count` numbers that come close to its `count` smallest.
 
-    The `count`-th smallest of the least scores of groups, which costs one pass over the row where selecting among all
-    scores takes many. Two of the nearest seldom fall into one group of so many.
+    That costs one pass over the row where selecting among all scores takes many. Two of the nearest seldom fall into
+    one group of so many. Where the scores are too few for groups it is all of them.
     """
     size = scores.shape[1] // (_GROUPS * count)
     if size < 2:
-        return np.partition(scores, count - 1, axis=1)[:, count - 1]
+        return scores
     grouped = scores[:, : scores.shape[1] // size * size].reshape(len(scores), size, -1)
-    least = np.concatenate([grouped.min(axis=1), scores[:, grouped.shape[1] * grouped.shape[2] :]], axis=1)
-    return np.partition(least, count - 1, axis=1)[:, count - 1]
+    return np.concatenate([grouped.min(axis=1), scores[:, grouped.shape[1] * grouped.shape[2] :]], axis=1)
+
+
+def _least(numbers: Keys, count: int) -> Keys:
+    """The `count` smallest of each row, the largest of them last."""
+    return np.partition(numbers, count - 1, axis=1)[:, :count]
 
 
 def _pairs(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
