@@ -122,8 +122,8 @@ class Encoder:
     def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> Floats:
         """Embeddings of texts, float32 of shape (n, dimension), in the texts' order.
 
-        A text's embedding depends on its batch by rounding only (about 1e-6 in float32, 4e-3 in bfloat16). `progress`
-        is called with the count of texts done and of all texts after each batch. DataError for a single string, or a
+        A text's embedding depends on its batch by rounding only (about 1e-6, 4e-3 in bfloat16). `progress` is
+        called with the count of texts done and of all texts after each batch. DataError for a single string, or a
         text that is no string or has no UTF-8 form.
         """
         return self.encode_with_logits(texts, progress)[0]
