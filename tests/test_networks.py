@@ -88,6 +88,16 @@ def test_a_recipe_that_uses_the_encoder_as_it_comes_has_no_use_for_it(recipe: st
         fit(TEXTS, LABELS, recipe=recipe, encoder="cnn")
 
 
+@pytest.mark.parametrize("network", FROM_SCRATCH)
+def test_whole_numbers_are_not_for_it(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: Any = dict(recipe="softmax", encoder=network, dev=(TEXTS, LABELS))
+    with pytest.raises(SettingError, match="'int8', which is for the linear layers of a transformer"):
+        fit(TEXTS, LABELS, settings=Settings(**BRISK, precision="int8"), **given)
+    monkeypatch.setattr("likewise.encoding.sessions.multiplies_bfloat16", lambda: False)
+    with fit(TEXTS, LABELS, settings=Settings(**{**BRISK, "epochs": 1}, precision="auto"), **given) as model:
+        assert model.info.fit["precision"] == "fp32"
+
+
 # LDGN, whose head is its own logits
 
 

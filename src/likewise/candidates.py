@@ -132,7 +132,7 @@ def _fine_tuned(job: Job, start: Embeddings | None = None) -> Candidate:
         exact.append(
             View(model.embed(job.texts), model.embed(dev[0]) if dev else None, _head(job, model), model.logits(held))
         )
-        if precision.open_question(job.settings):
+        if precision.open_question(job):
             folder = job.work / "lower"
             write(model, folder, precision.lower(job.settings))
             lower.append(read(job, opened(folder, job.settings), _head(job, model), held))

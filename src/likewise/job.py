@@ -16,7 +16,7 @@ import numpy as np
 from likewise.decision.splitting import Rows, folds, hold_out
 from likewise.encoding.names import from_scratch, resolve
 from likewise.encoding.sessions import check_precision
-from likewise.errors import DataError, LabelError
+from likewise.errors import DataError, LabelError, SettingError
 from likewise.planning import check_source, planned
 from likewise.progress import Progress
 from likewise.recipes import Recipe
@@ -128,6 +128,11 @@ def checked(
     planned(plan, False, settings, from_scratch(encoder))  # before any work: what the recipe cannot do
     check_source(plan, source is not None)
     check_precision(settings.precision, settings.runtime)
+    if settings.precision == "int8" and from_scratch(encoder):
+        raise SettingError(
+            f"precision: found 'int8', which is for the linear layers of a transformer; encoder {encoder!r} has hardly "
+            "any: choose 'fp32'"
+        )
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)
     decided = decide_task(label_sets, task)
     given = check_refs(refs, len(good))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from likewise.decision.tuning import Fold, Search, Tuned, scores
+from likewise.encoding.names import from_scratch
 from likewise.encoding.sessions import has_bfloat16
 from likewise.job import Job
 from likewise.settings import Settings
@@ -25,9 +26,13 @@ def first(settings: Settings) -> Precision:
     return "fp32" if settings.precision == "auto" else settings.precision
 
 
-def open_question(settings: Settings) -> bool:
+def open_question(job: Job) -> bool:
     """Whether a fit is to choose, and can."""
-    return settings.precision == "auto" and (settings.runtime != "openvino" or has_bfloat16(settings.runtime))
+    if job.settings.precision != "auto":
+        return False
+    return has_bfloat16(job.settings.runtime) or not (
+        job.settings.runtime == "openvino" or from_scratch(job.encoder)  # such a network has hardly a linear layer
+    )
 
 
 def lower(settings: Settings) -> Precision:
@@ -40,7 +45,7 @@ def chosen(
 ) -> tuple[Precision, Tuned]:
     """The precision, and the settings with their scores in it. `exact` and `fewer`: the held-out rows in float32, which
     the settings were tuned on, and in the lower precision."""
-    if not open_question(job.settings):
+    if not open_question(job):
         return first(job.settings), tuned
     job.progress.stage("Choosing the precision")
     before, after = (scores(of, None, tuned, job.task, job.measure, search) for of in (exact, fewer()))
