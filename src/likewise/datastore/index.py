@@ -132,10 +132,10 @@ class Index:
         distances = np.empty((len(wanted), count), dtype=np.float64)
         codes = np.empty((len(wanted), count), dtype=np.int32)
         if count:
-            everything = self._everything(wanted, count)
-            at_once = _SCORES // self._size if everything else min(_QUERIES, _SCORES // count)
+            error = self._error(wanted, count)
+            at_once = _SCORES // self._size if error is None else min(_QUERIES, _SCORES // count)
             for block in _blocks(len(wanted), max(1, at_once)):
-                rows, found = self._nearest(wanted[block], count, everything)
+                rows, found = self._nearest(wanted[block], count, None if error is None else error[block])
                 ids[block], distances[block], codes[block] = self._ids[rows], found, self._codes[rows]
         return Hits(ids, distances, codes)
 
@@ -144,21 +144,25 @@ class Index:
         order = np.argsort(self._ids[: self._size])
         return self._ids[order], self._keys[order], self._codes[order]
 
-    def _everything(self, queries: Keys, count: int) -> bool:
-        """Whether every key is a candidate: as many are sought, or float32 products could overflow."""
-        norm = float(np.sqrt(_squared_norms(queries).max(initial=0)))
-        return self._size == count or (norm + self._largest()) ** 2 > _LARGE32
+    def _error(self, queries: Keys, count: int) -> Distances | None:
+        """E of `_candidates` for each query; None where every key is a candidate: as many are sought, or float32
+        products could overflow."""
+        largest = float(np.sqrt(self._squares[: self._size].max()))
+        norms = np.sqrt(_squared_norms(queries))
+        if self._size == count or (norms.max(initial=0) + largest) ** 2 > _LARGE32:
+            return None
+        m = self.dimension
+        growth = m * _UNIT32 / (1 - m * _UNIT32)
+        error: Distances = 2 * (growth + 2 * _UNIT32) * norms * largest + 3 * _UNIT32 * largest**2
+        error += 2 * (m + 8) * _UNIT64 * (norms + largest) ** 2 + 4 * m * _TINY32
+        return error
 
-    def _largest(self) -> float:
-        """The largest norm of a key."""
-        return float(np.sqrt(self._squares[: self._size].max()))
-
-    def _nearest(self, queries: Keys, count: int, everything: bool) -> tuple[npt.NDArray[np.intp], Distances]:
+    def _nearest(self, queries: Keys, count: int, error: Distances | None) -> tuple[npt.NDArray[np.intp], Distances]:
         """Rows and distances, both (q, count), of the nearest keys of a block of queries."""
-        if everything:
+        if error is None:
             of_query, rows = _pairs(np.ones((len(queries), self._size), dtype=bool))
         else:
-            of_query, rows = self._candidates(queries, count)
+            of_query, rows = self._candidates(queries, count, error)
         squared = np.empty(len(rows), dtype=np.float64)
         for part in _blocks(len(rows), max(1, _DIFFERENCES // self.dimension)):
             difference = queries[of_query[part]].astype(np.float64)
@@ -170,7 +174,9 @@ class Index:
         best = order[starts[:, None] + np.arange(count)]
         return rows[best], distances[best]
 
-    def _candidates(self, queries: Keys, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    def _candidates(
+        self, queries: Keys, count: int, error: Distances
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Pairs (query, row), queries ascending, that surely contain the `count` nearest keys of each query.
 
         A score is |k|^2 - 2 q.k, the squared distance less |q|^2, in float32. The dot product of m terms, in any
@@ -184,11 +190,6 @@ class Index:
         as it stands then; the last one decides.
         """
         keys = self._keys[: self._size]
-        largest, norms = self._largest(), np.sqrt(_squared_norms(queries))
-        m = self.dimension
-        growth = m * _UNIT32 / (1 - m * _UNIT32)
-        error = 2 * (growth + 2 * _UNIT32) * norms * largest + 3 * _UNIT32 * largest**2
-        error += 2 * (m + 8) * _UNIT64 * (norms + largest) ** 2 + 4 * m * _TINY32
         doubled: Keys = np.multiply(queries, -2, dtype=np.float32)  # a power of two: nothing is rounded
         least: Keys = np.full((len(queries), count), np.inf, dtype=np.float32)
         limit: Keys = least[:, 0]

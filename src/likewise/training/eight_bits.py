@@ -60,7 +60,7 @@ def quantised(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[n
     """Weights (in, out) as whole numbers of the same shape, and each output's scale (out,)."""
     scale = np.abs(weights).max(axis=0) / np.float32(STEPS)
     scale[scale == 0] = 1
-    return np.rint(weights / scale).astype(np.int8), scale.astype(np.float32)
+    return np.rint(weights / scale).astype(np.int8), scale
 
 
 @dataclass
