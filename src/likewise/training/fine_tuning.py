@@ -119,8 +119,10 @@ def fine_tune(
         if finished := checkpoints.finished():
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
+        on_gpu = _on_gpu(schedule)
+        loss.parted = not on_gpu and _sampling(schedule) is not ClassAwareBatchSampler  # which heeds lengths itself
         try:
-            with nullcontext() if _on_gpu(schedule) else cpu_modules(loss):
+            with nullcontext() if on_gpu else cpu_modules(loss):
                 history = _train(
                     model,
                     loss,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.errors import DataError
+from likewise.training.parts import in_parts
 
 
 class Objective(nn.Module):
@@ -17,6 +18,9 @@ class Objective(nn.Module):
     `model` maps a batch's features to a dictionary with "sentence_embedding", shape (n, d), as a
     SentenceTransformer does. Labels are (n,) int64 with one label a text, (n, L) multi-hot with several.
     """
+
+    parted = False
+    """Whether a batch is encoded in parts of texts of about the same length, for a CPU and batches of mixed lengths."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -27,7 +31,7 @@ class Objective(nn.Module):
         columns = list(sentence_features)
         if len(columns) != 1:
             raise DataError(f"found {len(columns)} text columns; {type(self).__name__} takes exactly one")
-        made = self.model(columns[0])
+        made = in_parts(self.model, columns[0]) if self.parted else self.model(columns[0])
         own = {"logits": made["logits"]} if "logits" in made else {}
         return self.from_batch({**columns[0], **own}, made["sentence_embedding"], labels)
 
