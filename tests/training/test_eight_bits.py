@@ -49,8 +49,8 @@ def by_hand(x: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.
     w = np.where(largest > 0, largest / 63, 1)
     v = np.rint(weights / w.astype(np.float32))
     for at in np.ndindex(*x.shape[:-1]):
-        s = np.float32(np.abs(x[at]).max() + np.float32(1e-30)) / np.float32(127)
-        found[at] = float(s) * w * (np.rint(x[at] / s).astype(np.int64) @ v.astype(np.int64))
+        s = np.abs(x[at]).max() + np.float32(1e-30)
+        found[at] = float(s) / 127 * w * (np.rint(x[at] / s * 127).astype(np.int64) @ v.astype(np.int64))
     return found
 
 

@@ -2,8 +2,8 @@
 
 A layer's weights W (in, out) are written once and for all as whole numbers with a scale for each output, and the rows x
 of its input (one for each token) as whole numbers with a scale of their own whenever a text is read:
-    w_j = max_i |W_ij| / 63,  V_ij = round(W_ij / w_j);    s = max_i |x_i| / 127,  u_i = round(x_i / s);
-    x W = s w * (u V), a sum of products of whole numbers, which is exact
+    w_j = max_i |W_ij| / 63,  V_ij = round(W_ij / w_j);    s = max_i |x_i|,  u_i = round(127 x_i / s);
+    x W = s w / 127 * (u V), a sum of products of whole numbers, which is exact
 (vector-wise quantisation: Dettmers et al. 2022, LLM.int8(), section 3.1; tokens by themselves: Yao et al. 2022,
 ZeroQuant, section 4.1). A scale for all tokens of a batch would be a little faster, but then a text's embedding would
 depend on what other texts are in its batch. Weights have 63 steps and not 127, because processors without VNNI add
@@ -65,10 +65,11 @@ def quantised(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[n
 
 @dataclass
 class _Layers:
-    """Rewrites the linear layers of a graph, one node at a time; `count` of them so far."""
+    """Rewrites the linear layers of a graph, one node at a time."""
 
     graph: Any
     count: int = 0
+    """Layers so far."""
     constants: dict[str, TensorProto] = field(default_factory=dict)
     """What the new nodes need, by name."""
 
@@ -82,49 +83,40 @@ class _Layers:
         if fixed is None or len(fixed.dims) != 2:
             yield node
             return
-        self.count += 1
         read = node.input[0]
         if read not in self._rows:
-            self._rows[read] = f"int8_rows_{self.count}"
-            yield from self._as_rows(read, self._rows[read], fixed.dims[0])
+            self._rows[read] = f"int8_rows_{len(self._rows)}"
+            yield from self._as_rows(read, self._rows[read])
         yield from self._product(f"int8_layer_{self.count}", self._rows[read], numpy_helper.to_array(fixed), node)
+        self.count += 1
 
-    def _as_rows(self, read: str, name: str, width: int) -> Iterator[NodeProto]:
-        """The rows of an input as whole numbers, name_whole, and their scales, name_scale and name_column."""
+    def _as_rows(self, read: str, name: str) -> Iterator[NodeProto]:
+        """The rows of an input as whole numbers, name_whole, and their scales, name_scale."""
         node = helper.make_node
-        yield node("Reshape", [read, self._constant("shape", [-1, width])], [f"{name}_flat"])
-        yield node("Abs", [f"{name}_flat"], [f"{name}_size"])
-        yield node("ReduceMax", [f"{name}_size"], [f"{name}_largest"], axes=[1], keepdims=0)
-        least = self._constant("least", _LEAST, np.float32)
-        yield node("Add", [f"{name}_largest", least], [f"{name}_over_0"])
-        steps = self._constant("steps", _INPUT_STEPS, np.float32)
-        yield node("Div", [f"{name}_over_0", steps], [f"{name}_scale"])
-        yield node("Unsqueeze", [f"{name}_scale", self._constant("axis", [1])], [f"{name}_column"])
-        yield node("Shape", [f"{name}_scale"], [f"{name}_count"])
-        yield node("Expand", [self._constant("zero", _ZERO, np.uint8), f"{name}_count"], [f"{name}_zeros"])
-        given = [f"{name}_flat", f"{name}_scale", f"{name}_zeros"]
-        yield node("QuantizeLinear", given, [f"{name}_whole"], axis=0)
-        yield node("Shape", [read], [f"{name}_outer"], start=0, end=-1)
+        yield node("Abs", [read], [f"{name}_size"])
+        yield node("ReduceMax", [f"{name}_size"], [f"{name}_largest"], axes=[-1], keepdims=1)
+        yield node("Add", [f"{name}_largest", self._constant("int8_least", np.float32(_LEAST))], [f"{name}_scale"])
+        yield node("Div", [read, f"{name}_scale"], [f"{name}_share"])
+        yield node("QuantizeLinear", [f"{name}_share", self._step(), self._zero()], [f"{name}_whole"])
 
     def _product(self, name: str, rows: str, weights: NDArray[np.float32], of: NodeProto) -> Iterator[NodeProto]:
-        """The product of rows and weights, in the shape and under the name that it had."""
-        node = helper.make_node
+        """The product of rows and weights, under the name that it had."""
         whole, scale = quantised(weights)
         given = [
-            f"{rows}_whole", self._own(f"{name}_weights", whole), self._constant("one", 1.0, np.float32),
-            self._own(f"{name}_scale", scale), self._constant("zero", _ZERO, np.uint8),
+            f"{rows}_whole", self._constant(f"{name}_weights", whole), self._step(),
+            self._constant(f"{name}_scale", scale), self._zero(),
         ]  # fmt: skip
-        yield node("MatMulIntegerToFloat", given, [f"{name}_product"], domain=_DOMAIN)
-        yield node("Mul", [f"{name}_product", f"{rows}_column"], [f"{name}_scaled"])
-        yield node("Concat", [f"{rows}_outer", self._constant("width", [weights.shape[1]])], [f"{name}_shape"], axis=0)
-        yield node("Reshape", [f"{name}_scaled", f"{name}_shape"], list(of.output), name=of.name)
+        yield helper.make_node("MatMulIntegerToFloat", given, [f"{name}_product"], domain=_DOMAIN)
+        yield helper.make_node("Mul", [f"{name}_product", f"{rows}_scale"], list(of.output), name=of.name)
 
-    def _constant(self, name: str, value: Any, dtype: type[np.generic] = np.int64) -> str:
-        """The name of a constant that layers have in common where it is the same."""
-        array = np.array(value, dtype=dtype)
-        return self._own("_".join(["int8", name, *map(str, array.ravel().tolist())]), array)
+    def _step(self) -> str:
+        return self._constant("int8_step", np.float32(1 / _INPUT_STEPS))
 
-    def _own(self, name: str, array: NDArray[Any]) -> str:
+    def _zero(self) -> str:
+        return self._constant("int8_zero", np.uint8(_ZERO))
+
+    def _constant(self, name: str, value: Any) -> str:
+        """A constant of this name, made where it is not there yet; the name."""
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(array, name)
+            self.constants[name] = numpy_helper.from_array(np.array(value), name)
         return name
