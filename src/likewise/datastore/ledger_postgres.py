@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.schema import CreateSchema
 
+from likewise.datastore import ledger_reading as reading
 from likewise.datastore.schema import metadata, revisions
 from likewise.datastore.store import copy_rows, not_unicode
 from likewise.errors import (
@@ -179,6 +180,10 @@ class PostgresStore:
             raise
         self._away = None
         return int(found or 0)
+
+    def texts_of(self, ids: Sequence[int], at: int | None) -> dict[int, str]:
+        """The texts of examples; see Store."""
+        return self.read(lambda connection: reading.texts_of(connection, ids, at))
 
     def patiently(self, work: Callable[[Connection], _Result], done: str = "") -> _Result:
         """`read`, but LedgerAway where the server says nothing for `PATIENCE` seconds.

@@ -34,12 +34,11 @@ NEWEST = and_(
 LIVE = and_(versions.c.labels.is_not(None), NEWEST)
 """The same, and that it does not say that the example is forgotten."""
 
+TEXTS = select(versions.c.example_id, texts.c.text).join_from(versions, texts).where(NEWEST)
+"""Ids and texts of all examples that ever were."""
+
 # Built once, because every answer reads them.
-_TEXTS = (
-    select(versions.c.example_id, texts.c.text)
-    .join_from(versions, texts)
-    .where(NEWEST, versions.c.example_id.in_(bindparam("ids", expanding=True)))
-)
+_TEXTS_OF = TEXTS.where(versions.c.example_id.in_(bindparam("ids", expanding=True)))
 _TOUCHED = (
     select(versions.c.example_id, versions.c.text_id, versions.c.labels)
     .where(versions.c.revision > bindparam("after"), NEWEST)
@@ -316,7 +315,7 @@ def texts_of(connection: Connection, ids: Iterable[int], at: int | None) -> dict
     """The texts of these examples, also of forgotten ones; unknown ids are left out."""
     found: dict[int, str] = {}
     for chunk in chunks(possible(ids)):
-        rows = connection.execute(_TEXTS, {"ids": chunk, "at": GREATEST if at is None else at})
+        rows = connection.execute(_TEXTS_OF, {"ids": chunk, "at": GREATEST if at is None else at})
         found.update((number, text) for number, text in rows)
     return found
 

@@ -8,21 +8,24 @@ SQLite's. A directory that may not be written is read without locks; its files a
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from likewise.datastore.schema import metadata
+from likewise.datastore.ledger_reading import TEXTS, possible
+from likewise.datastore.schema import metadata, versions
 from likewise.datastore.store import not_unicode
 from likewise.errors import (
     LedgerBusy,
@@ -34,10 +37,16 @@ from likewise.errors import (
     ModelError,
     ModelForeign,
 )
+from likewise.validation import GREATEST
 
 _Result = TypeVar("_Result")
 _Signature = tuple[tuple[int, int, int] | None, ...]
 
+_TEXTS_OF = str(
+    TEXTS.where(versions.c.example_id.in_(text("SELECT value FROM json_each(:ids)"))).compile(
+        dialect=sqlite.dialect(paramstyle="named")
+    )
+)
 _ATTEMPTS = 10  # how often a read begins anew when files that we cannot lock change under it
 
 
@@ -117,6 +126,11 @@ class SqliteStore:
     def revision(self) -> int:
         """The number of the last change, 0 when there is none. On a raw connection: this is read for every answer."""
         return self._reading(_Source.revision)
+
+    def texts_of(self, ids: Sequence[int], at: int | None) -> dict[int, str]:
+        """The texts of examples; see Store. On a raw connection, too: an answer cites them."""
+        given = {"ids": json.dumps(possible(ids)), "at": GREATEST if at is None else at}
+        return dict(self._reading(lambda source: source.rows(_TEXTS_OF, given)))
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -287,8 +301,12 @@ class _Source:
         return connection
 
     def revision(self) -> int:
+        return int(self.rows("SELECT max(revision) FROM revisions", {})[0][0] or 0)
+
+    def rows(self, statement: str, given: Mapping[str, Any]) -> list[Any]:
+        """What a statement reads, at one moment; without a transaction, which would take longer than the reading."""
         with self._probing:
-            return int(_scalar(self._probe, "SELECT max(revision) FROM revisions") or 0)
+            return self._probe.execute(statement, given).fetchall()
 
     def close(self) -> None:
         with self._probing:

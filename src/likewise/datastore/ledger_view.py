@@ -124,8 +124,7 @@ class LedgerView:
         Unknown ids are left out. An answer cites what it rests on: with `at` its revision, a later change does
         not alter the citation.
         """
-        wanted = list(ids)
-        return self._store.read(lambda connection: reading.texts_of(connection, wanted, at))
+        return self._store.texts_of(list(ids), at)
 
     def revisions(self, limit: int | None = None, at: int | None = None) -> list[Revision]:
         """The last changes, or the last up to revision `at`, newest first, at most `limit`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -32,6 +32,9 @@ class Store(Protocol):
 
     def revision(self) -> int:
         """The number of the last change, 0 when there is none."""
+
+    def texts_of(self, ids: Sequence[int], at: int | None) -> dict[int, str]:
+        """The texts of examples as they stood at a revision, or stand; see `LedgerView.texts_of`."""
 
     def write(self) -> AbstractContextManager[Connection]:
         """One write transaction, alone in the ledger, committed at the end of the block, rolled back on any error."""
