@@ -53,7 +53,10 @@ from likewise.fitting import fit
 from likewise.machine import cores
 from likewise.settings import Settings
 
-NAMES = ("likewise", "likewise-taught", "likewise-bf16", "likewise-bf16-taught", "setfit")
+NAMES = (
+    "likewise", "likewise-taught", "likewise-bf16", "likewise-bf16-taught", "likewise-int8", "likewise-int8-taught",
+    "setfit",
+)  # fmt: skip
 FIGURES = ("requests", "p50", "p95", "p99", "client_cpu", "cpu_ms", "failed", "taught")
 
 

@@ -65,6 +65,7 @@ TITLES = {
     "likewise-int8": "Likewise, whole numbers of eight bits",
     "likewise-taught": "Likewise, taught meanwhile",
     "likewise-bf16-taught": "Likewise, bfloat16, taught meanwhile",
+    "likewise-int8-taught": "Likewise, whole numbers, taught meanwhile",
     "plain": "plain fine-tuning",
     "logistic": "sentence-transformers + LogisticRegression",
     "logistic-onnx": "sentence-transformers + LogisticRegression, ONNX",
