@@ -74,6 +74,21 @@ def test_examples_are_found_by_words_label_ref_and_id(client: httpx.Client) -> N
     }  # fmt: skip
 
 
+def test_a_parameter_that_nothing_reads_is_refused_and_nothing_is_done(client: httpx.Client) -> None:
+    for answer, found, expected in (
+        (
+            client.delete("/v1/examples/1", params={"erased": "true"}),
+            "'erased'",
+            "expected erase; did you mean 'erase'?",
+        ),
+        (client.get("/v1/examples", params={"limit": 2, "labels": "invoice"}), "'labels'", "did you mean 'label'?"),
+        (client.get("/v1/labels?%71"), "'q'", "expected none here"),
+    ):
+        refused(answer, 422, "invalid", f"found the parameter {found}", expected, "nothing was done")
+    assert client.get("/v1/model").json()["revision"] == 1
+    assert client.get("/health", params={"probe": "7"}).status_code == 200
+
+
 def pages(client: httpx.Client, route: str, key: str, **conditions: Any) -> list[list[Any]]:
     found, cursor = [], None
     while True:

@@ -39,7 +39,7 @@ class Admission:
         if self._under_way > self._settings.http_queue:
             raise Refusal("overloaded", f"{self._under_way:,} requests are under way", "try again soon")
         scope["likewise.by"] = self._access.by(scope["method"], scope["path"], headers)
-        self._paths.check(scope["method"], scope["path"])
+        self._paths.check(scope["method"], scope["path"], scope["query_string"])
         if scope["method"] not in BODIES:
             return receive
         check_json(headers)
