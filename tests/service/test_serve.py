@@ -45,9 +45,10 @@ def test_a_stop_finishes_what_is_under_way_and_logs_a_line_a_request(path: Path)
 
         asking = threading.Thread(target=ask)
         asking.start()
-        taught = httpx.post(f"{service.url}/v1/examples?x=hidden", headers=headers, timeout=60,
+        taught = httpx.post(f"{service.url}/v1/examples", headers=headers, timeout=60,
                             json={"examples": [{"text": "a secret bird", "labels": "health"}]})  # fmt: skip
-        assert taught.status_code == 200
+        looked = httpx.get(f"{service.url}/v1/examples?words=hidden", headers=headers, timeout=60)
+        assert (taught.status_code, looked.status_code) == (200, 200)
         time.sleep(0.2)
         assert not found  # it is being answered
         assert service.stop() == 0
@@ -57,6 +58,7 @@ def test_a_stop_finishes_what_is_under_way_and_logs_a_line_a_request(path: Path)
     assert [(line["method"], line["route"], line["status"], line["by"]) for line in lines] == [
         ("GET", "/ready", 200, None),
         ("POST", "/v1/examples", 200, "ann"),
+        ("GET", "/v1/examples", 200, "ann"),
         ("POST", "/v1/classify", 200, "ann"),
     ]
     assert {line["id"] for line in lines} >= {found[0].headers["X-Request-Id"], taught.headers["X-Request-Id"]}
