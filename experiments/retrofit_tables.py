@@ -23,12 +23,13 @@ def write(folder: Path, command: str) -> None:
 def _head(found: Sequence[Found], command: str) -> str:
     hours = sum(run["wall_seconds"] or 0 for run in found) / 3600
     halted = sum(run["wall_seconds"] is None for run in found)  # for other measurements: their times say nothing
+    without = f" (without {halted} that were halted meanwhile)" if halted else ""
     machines = "; ".join(sorted({run["machine"] for run in found}))
     seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in found}))
     return f"""# Retrofitting
 
-Last command: {command}. Seeds: {seeds}. {len(found)} runs, {hours:.1f} hours of wall time in all
-(without {halted} that were halted meanwhile), on {machines}, shared with other work.
+Last command: {command}. Seeds: {seeds}. {len(found)} runs, {hours:.1f} hours of wall time in all{without}, on
+{machines}, shared with other work.
 
 The summary of the paper that there is gives no tables, so no figures stand beside ours; it claims about a percent of F1
 for sentiment and sarcasm, and more with few examples. Its temperature, weight of preservation and epochs are not in it

@@ -181,7 +181,7 @@ class PostgresStore:
         self._away = None
         return int(found or 0)
 
-    def texts_of(self, ids: Sequence[int], at: int | None) -> dict[int, str]:
+    def texts_of(self, ids: Sequence[int], at: int) -> dict[int, str]:
         """The texts of examples; see Store."""
         return self.read(lambda connection: reading.texts_of(connection, ids, at))
 

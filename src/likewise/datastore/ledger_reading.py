@@ -311,11 +311,11 @@ def live_with_any(connection: Connection, labels: Iterable[str]) -> list[Version
     )
 
 
-def texts_of(connection: Connection, ids: Iterable[int], at: int | None) -> dict[int, str]:
+def texts_of(connection: Connection, ids: Iterable[int], at: int) -> dict[int, str]:
     """The texts of these examples, also of forgotten ones; unknown ids are left out."""
     found: dict[int, str] = {}
-    for chunk in chunks(possible(ids)):
-        rows = connection.execute(_TEXTS_OF, {"ids": chunk, "at": GREATEST if at is None else at})
+    for chunk in chunks(ids):
+        rows = connection.execute(_TEXTS_OF, {"ids": chunk, "at": at})
         found.update((number, text) for number, text in rows)
     return found
 

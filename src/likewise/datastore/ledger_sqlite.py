@@ -24,7 +24,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from likewise.datastore.ledger_reading import TEXTS, possible
+from likewise.datastore.ledger_reading import TEXTS
 from likewise.datastore.schema import metadata, versions
 from likewise.datastore.store import not_unicode
 from likewise.errors import (
@@ -37,7 +37,6 @@ from likewise.errors import (
     ModelError,
     ModelForeign,
 )
-from likewise.validation import GREATEST
 
 _Result = TypeVar("_Result")
 _Signature = tuple[tuple[int, int, int] | None, ...]
@@ -127,9 +126,9 @@ class SqliteStore:
         """The number of the last change, 0 when there is none. On a raw connection: this is read for every answer."""
         return self._reading(_Source.revision)
 
-    def texts_of(self, ids: Sequence[int], at: int | None) -> dict[int, str]:
+    def texts_of(self, ids: Sequence[int], at: int) -> dict[int, str]:
         """The texts of examples; see Store. On a raw connection, too: an answer cites them."""
-        given = {"ids": json.dumps(possible(ids)), "at": GREATEST if at is None else at}
+        given = {"ids": json.dumps(ids), "at": at}
         return dict(self._reading(lambda source: source.rows(_TEXTS_OF, given)))
 
     @contextmanager

@@ -15,6 +15,7 @@ from likewise.datastore.ledger_reading import Delta
 from likewise.datastore.store import Store
 from likewise.errors import ExampleError, ModelDamaged
 from likewise.types import Example, ExampleVersion, Revision, Storage, Task
+from likewise.validation import GREATEST
 
 
 class LedgerView:
@@ -124,7 +125,7 @@ class LedgerView:
         Unknown ids are left out. An answer cites what it rests on: with `at` its revision, a later change does
         not alter the citation.
         """
-        return self._store.texts_of(list(ids), at)
+        return self._store.texts_of(reading.possible(ids), GREATEST if at is None else at)
 
     def revisions(self, limit: int | None = None, at: int | None = None) -> list[Revision]:
         """The last changes, or the last up to revision `at`, newest first, at most `limit`."""

@@ -33,8 +33,8 @@ class Store(Protocol):
     def revision(self) -> int:
         """The number of the last change, 0 when there is none."""
 
-    def texts_of(self, ids: Sequence[int], at: int | None) -> dict[int, str]:
-        """The texts of examples as they stood at a revision, or stand; see `LedgerView.texts_of`."""
+    def texts_of(self, ids: Sequence[int], at: int) -> dict[int, str]:
+        """The texts of examples (ids that a database can hold) as of a revision; see `LedgerView.texts_of`."""
 
     def write(self) -> AbstractContextManager[Connection]:
         """One write transaction, alone in the ledger, committed at the end of the block, rolled back on any error."""

@@ -30,7 +30,7 @@ class Paths:
             if "{" in path
         ]
 
-    def check(self, method: str, path: str, query: bytes = b"") -> None:
+    def check(self, method: str, path: str, query: bytes) -> None:
         """Refusal for a path that is not there, a method that is not for it, or a parameter that nothing reads.
 
         Whoever writes `?erased=true` means to erase, and must not hear that it was done.

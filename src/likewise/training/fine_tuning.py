@@ -119,10 +119,8 @@ def fine_tune(
         if finished := checkpoints.finished():
             put_weights(finished[0], weights_of(loss))
             return _trained(loss, schedule, History.read(finished[1]))
-        on_gpu = _on_gpu(schedule)
-        loss.parted = not on_gpu and _sampling(schedule) is not ClassAwareBatchSampler  # which heeds lengths itself
         try:
-            with nullcontext() if on_gpu else cpu_modules(loss):
+            with nullcontext() if _on_gpu(schedule) else cpu_modules(loss):
                 history = _train(
                     model,
                     loss,
@@ -202,6 +200,7 @@ def _train(
 ) -> History:
     """Run the trainer, from the last checkpoint if there is one, and put the best weights back."""
     sampling = _sampling(schedule)
+    loss.parted = not _on_gpu(schedule) and sampling is not ClassAwareBatchSampler  # which heeds lengths itself
     size = schedule.batch_size // 2 if schedule.pairs else schedule.batch_size
     lengths = token_counts(model, list(data["text"]))
     a_pass = len(sampling(data, size, lengths=lengths))

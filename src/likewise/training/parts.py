@@ -14,6 +14,12 @@ MADE = ("sentence_embedding", "logits")
 """What a model makes of a text that does not depend on the others of its batch."""
 
 
+def in_one(model: nn.Module, features: dict[str, Tensor]) -> dict[str, Any]:
+    """What the model makes of a batch; the features stay what they are, though its modules write into what they get."""
+    made: dict[str, Any] = model(dict(features))
+    return made
+
+
 def in_parts(model: nn.Module, features: dict[str, Tensor]) -> dict[str, Any]:
     """What the model makes of a batch, the same as from one pass, but for its dropout's luck and rounding.
 
@@ -21,7 +27,7 @@ def in_parts(model: nn.Module, features: dict[str, Tensor]) -> dict[str, Any]:
     """
     mask = features.get("attention_mask")
     if mask is None or len(mask) <= PART:
-        return dict(model(features))
+        return in_one(model, features)
     order = mask.sum(dim=1).argsort(stable=True)
     found = [model(part) for part in _parts(features, mask, order)]
     back = order.argsort()

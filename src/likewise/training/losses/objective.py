@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.errors import DataError
-from likewise.training.parts import in_parts
+from likewise.training.parts import in_one, in_parts
 
 
 class Objective(nn.Module):
@@ -31,7 +31,7 @@ class Objective(nn.Module):
         columns = list(sentence_features)
         if len(columns) != 1:
             raise DataError(f"found {len(columns)} text columns; {type(self).__name__} takes exactly one")
-        made = in_parts(self.model, columns[0]) if self.parted else self.model(columns[0])
+        made = (in_parts if self.parted else in_one)(self.model, columns[0])
         own = {"logits": made["logits"]} if "logits" in made else {}
         return self.from_batch({**columns[0], **own}, made["sentence_embedding"], labels)
 

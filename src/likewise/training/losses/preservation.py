@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 
 from likewise.errors import DataError
 from likewise.training.losses.objective import Objective
-from likewise.training.parts import in_parts
+from likewise.training.parts import in_one, in_parts
 
 
 class Preservation(Objective):
@@ -60,6 +60,6 @@ class Preservation(Objective):
     def _copy_of(self, features: dict[str, Any], device: torch.device) -> Tensor:
         frozen = self._frozen[0].to(device)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.mixed):
-            found = in_parts(frozen, features) if device.type == "cpu" else frozen(dict(features))
+            found = (in_parts if device.type == "cpu" else in_one)(frozen, features)
         made: Tensor = found["sentence_embedding"]
         return made
