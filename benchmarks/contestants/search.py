@@ -82,8 +82,9 @@ class LikewiseIndex(_Searching):
     def made(self, kind: str, keys: NDArray[np.float32]) -> Any:
         """The index over the keys."""
         from likewise.datastore.index import Index
+        from likewise.encoding.sessions import multiply_bytes
 
-        index = Index(keys.shape[1])
+        index = Index(keys.shape[1], multiply_bytes)
         index.add(np.arange(len(keys)), keys, np.zeros(len(keys), dtype=np.int32))
         return index
 

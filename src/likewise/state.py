@@ -27,6 +27,7 @@ from likewise.decision.statistics import Statistics
 from likewise.decision.trained import AlignedHead, align
 from likewise.decision.tuning import Tuned
 from likewise.decision.vote import vote, vote_weights
+from likewise.encoding.sessions import multiply_bytes
 from likewise.errors import LedgerError, ModelDamaged
 from likewise.files import write_arrays
 from likewise.machine import threads_for
@@ -103,7 +104,7 @@ class State:
         self.seen = 0  # the ledger's last revision when it was last followed: later than `revision` for a past state
         self.unsaved = 0  # examples taken in since the last snapshot
         self.texts: dict[int, str] = {}  # by example, where they are kept
-        self._index = Index(self._key_map.dimension)
+        self._index = Index(self._key_map.dimension, multiply_bytes)
         self._statistics = Statistics(len(self._decision.whitening.mean))
         self._held: dict[int, int] = {}  # example id -> text id: whose embedding the statistics took in
         self._sets: list[tuple[str, ...]] = []  # code -> label set
@@ -319,7 +320,7 @@ class State:
                 return False
             sets = [tuple(labels) for labels in header["sets"]]
             ids, codes = arrays["ids"], arrays["codes"]
-            index = Index(self._key_map.dimension)
+            index = Index(self._key_map.dimension, multiply_bytes)
             index.add(ids, arrays["keys"], codes)
             statistics = Statistics.from_arrays(header["labels"], arrays)
             held = dict(zip(ids.tolist(), arrays["text_ids"].tolist(), strict=True))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +12,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from likewise.datastore.index import Hits, Index
+from likewise.encoding.sessions import multiply_bytes
+
+HOW = ["float32", "coarse", "coarse or float32"]
+"""What proposes candidates: the float32 product, the coarse copy, or the latter where it tells enough."""
+
+
+@contextmanager
+def proposing(how: str) -> Iterator[None]:
+    """Have few and small keys searched as many and long ones are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if how != "float32":
+            patch.setattr("likewise.datastore.index._MUCH", 1)
+            patch.setattr("likewise.datastore.index._PATIENCE", 1)
+        if how == "coarse":
+            patch.setattr("likewise.datastore.index._CANDIDATES", 1)
+        yield
+
+
+def empty(dimension: int) -> Index:
+    return Index(dimension, multiply_bytes)
 
 
 def nearest(
@@ -68,17 +91,24 @@ KINDS = ["normal", "grid", "repeats", "far cluster", "tiny", "huge", "one outlie
     m=st.sampled_from([1, 2, 7, 16, 33]),
     k=st.integers(1, 80),
     kind=st.sampled_from(KINDS),
+    how=st.sampled_from(HOW),
 )
-def test_search_is_exact_in_every_order_and_batch(seed: int, n: int, m: int, k: int, kind: str) -> None:
+def test_search_is_exact_in_every_order_and_batch(seed: int, n: int, m: int, k: int, kind: str, how: str) -> None:
+    with proposing(how):
+        check_every_order_and_batch(seed, n, m, k, kind)
+
+
+def check_every_order_and_batch(seed: int, n: int, m: int, k: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     keys, codes = made(seed, n, m, kind), rng.integers(0, 5, n)
     ids = rng.choice(10**12, size=n, replace=False)
     queries = np.concatenate([made(seed + 1, 4, m, kind), keys[:3]])
-    index = Index(m)
+    index = empty(m)
     index.add(ids, keys, codes)
     assert_exact(index, ids, keys, codes, queries, k)
+    assert_exact(index, ids, keys, codes, queries, k)  # by now with a coarse copy
 
-    shuffled, order = Index(m), rng.permutation(n)
+    shuffled, order = empty(m), rng.permutation(n)
     for place in order:
         shuffled.add(ids[place : place + 1], keys[place : place + 1], codes[place : place + 1])
     whole = rows(index.search(queries, k))
@@ -89,14 +119,17 @@ def test_search_is_exact_in_every_order_and_batch(seed: int, n: int, m: int, k: 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 3, 15])
-def test_search_is_exact_where_the_least_of_groups_choose_the_candidates(kind: str, k: int) -> None:
+@pytest.mark.parametrize("how", HOW)
+def test_search_is_exact_where_the_least_of_groups_choose_the_candidates(kind: str, k: int, how: str) -> None:
     n = 701  # groups of several keys, and a few keys left over
     keys = made(5, n, 8, kind)
     keys[300:340] = keys[300]  # duplicates side by side
     ids, codes = np.random.default_rng(6).permutation(n), np.arange(n) % 5
-    index = Index(8)
+    index = empty(8)
     index.add(ids, keys, codes)
-    assert_exact(index, ids, keys, codes, np.concatenate([made(7, 3, 8, kind), keys[299:302], keys[-1:]]), k)
+    with proposing(how):
+        for _ in range(3):
+            assert_exact(index, ids, keys, codes, np.concatenate([made(7, 3, 8, kind), keys[299:302], keys[-1:]]), k)
 
 
 class InterleavedChanges(RuleBasedStateMachine):
@@ -106,13 +139,15 @@ class InterleavedChanges(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.index = Index(self.dimension)
+        self.index = empty(self.dimension)
         self.held: dict[int, tuple[np.ndarray, int]] = {}
         self.next_id = 1
 
-    @rule(count=st.integers(0, 20), seed=st.integers(0, 999), descending=st.booleans())
-    def add(self, count: int, seed: int, descending: bool) -> None:
-        keys = made(seed, count, self.dimension, "grid")
+    @rule(
+        count=st.integers(0, 20), seed=st.integers(0, 999), descending=st.booleans(), scale=st.sampled_from([1, 1, 50])
+    )
+    def add(self, count: int, seed: int, descending: bool, scale: int) -> None:
+        keys = made(seed, count, self.dimension, "grid") * np.float32(scale)
         ids = list(range(self.next_id, self.next_id + count))[:: -1 if descending else 1]
         self.index.add(ids, keys, [seed % 7] * count)
         self.held.update({i: (key, seed % 7) for i, key in zip(ids, keys, strict=True)})
@@ -158,7 +193,9 @@ class InterleavedChanges(RuleBasedStateMachine):
             assert found.dtype == expected.dtype
             np.testing.assert_array_equal(found, expected)
         assert all(int(i) in self.index for i in ids) and self.next_id not in self.index
-        assert_exact(self.index, ids, keys, codes, made(5, 3, self.dimension, "grid"), 4)
+        for how in HOW:
+            with proposing(how):
+                assert_exact(self.index, ids, keys, codes, made(5, 3, self.dimension, "grid"), 4)
 
 
 InterleavedChanges.TestCase.settings = settings(deadline=None, max_examples=40, stateful_step_count=15)
@@ -169,20 +206,43 @@ KINDS = ("normal", "grid", "repeats", "far cluster", "tiny", "huge", "one outlie
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.integers(0, 10**6), st.sampled_from(KINDS), st.integers(1, 300), st.integers(1, 40), st.booleans())
-def test_search_in_blocks_and_tiles_is_exact(seed: int, kind: str, n: int, k: int, in_order: bool) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(KINDS),
+    st.integers(1, 300),
+    st.integers(1, 40),
+    st.booleans(),
+    st.sampled_from(HOW),
+)
+def test_search_in_blocks_and_tiles_is_exact(seed: int, kind: str, n: int, k: int, in_order: bool, how: str) -> None:
     keys = made(seed, n, 5, kind)
     if in_order:  # each tile holds nearer keys than the one before
         keys = keys[np.argsort(-np.linalg.norm(keys.astype(np.float64), axis=1))]
     queries = np.concatenate([made(seed + 1, 4, 5, kind), keys[:3], np.zeros((1, 5), dtype=np.float32)])
-    index = Index(5)
+    index = empty(5)
     index.add(np.arange(n), keys, np.zeros(n, dtype=int))
-    with pytest.MonkeyPatch.context() as patch:
+    with proposing(how), pytest.MonkeyPatch.context() as patch:
         patch.setattr("likewise.datastore.index._QUERIES", 3)
         patch.setattr("likewise.datastore.index._SCORES", 12)  # numbers in a tile, unless k asks for more
         patch.setattr("likewise.datastore.index._GROUPS", 1)
         patch.setattr("likewise.datastore.index._DIFFERENCES", 12)
         assert_exact(index, np.arange(n), keys, np.zeros(n, dtype=int), queries, k)
+
+
+def test_the_coarse_copy_is_made_for_many_searches_of_few_queries_only() -> None:
+    keys = made(0, 40_000, 128, "normal")
+    index = empty(128)
+    index.add(np.arange(len(keys)), keys, np.zeros(len(keys), dtype=int))
+    for _ in range(3):
+        index.search(keys[:200], 5)
+        index.search(keys[:1], 5)
+    assert index._coarse is None
+    for _ in range(9):
+        assert index.search(keys[7:9], 5).ids[:, 0].tolist() == [7, 8]
+    assert index._coarse is not None
+    index.add([10**6], [keys[0] * 1000], [0])  # so far outside that the copy would tell little
+    assert index._coarse is None
+    assert index.search(keys[:1] * 1000, 5).ids[0, 0] == 10**6
 
 
 def test_shapes_and_types_of_hits() -> None:

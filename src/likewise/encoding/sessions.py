@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -76,13 +77,18 @@ def multiplies_bfloat16() -> bool:
         return False
 
 
-def _open_onnxruntime(path: Path, outputs: Sequence[str], threads: int) -> Run:
+def _import_onnxruntime() -> Any:
     # From 1.29 on it reports its use from Linux and macOS too, names a device and keeps a database in the user's
     # cache, and only heeds what stands in the environment when it is first loaded (its Privacy.md).
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _open_onnxruntime(path: Path, outputs: Sequence[str], threads: int) -> Run:
+    onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
@@ -101,6 +107,35 @@ def _open_onnxruntime(path: Path, outputs: Sequence[str], threads: int) -> Run:
         return found
 
     return run
+
+
+def multiply_bytes(codes: NDArray[np.uint8], digits: NDArray[np.int8]) -> NDArray[np.int32]:
+    """The product of codes (n, d) and digits (d, m), transposed: (m, n). To be called from any thread.
+
+    It takes one thread: for few digits, reading the codes is all the work. Exact where two products of a code and a
+    digit fit into 16 bits and the sums into 32.
+    """
+    found: NDArray[np.int32] = _byte_product().run(None, {"codes": codes, "digits": digits})[0]
+    return found
+
+
+@cache
+def _byte_product() -> Any:
+    onnxruntime = _import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(_BYTE_PRODUCT, options, providers=["CPUExecutionProvider"])
+
+
+# MatMulInteger of codes and digits, then Transpose; written by hand, since the package onnx is not there to answer.
+_BYTE_PRODUCT = bytes.fromhex(
+    "080812003abf010a270a05636f6465730a06646967697473120770726f64756374220d4d61744d756c496e7465676572"
+    "0a2f0a0770726f64756374120a7472616e73706f73656422095472616e73706f73652a0d0a047065726d40014000a001"
+    "07120c627974652070726f647563745a190a05636f64657312100a0e0802120a0a0312016e0a031201645a1a0a066469"
+    "6769747312100a0e0803120a0a031201640a0312016d621e0a0a7472616e73706f73656412100a0e0806120a0a031201"
+    "6d0a0312016e42040a001011"
+)
 
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}

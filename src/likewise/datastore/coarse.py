@@ -1,0 +1,112 @@
+"""A coarse copy of the keys, one byte for each of their numbers, and scores from it with a bound on their error.
+
+A search of few queries does little but read the keys. The copy is a quarter of their bytes, and products of whole
+numbers are exact and fast. What it cannot tell apart is left to the index, which calculates exactly: a coarse copy
+makes a search faster and never another one.
+
+Number j of key k is kept as a code c in 0..255 that stands for o_j + s_j c, with e the length of what that leaves of
+any key: |k - (o + s c)| <= e. Of a query q the numbers r_j = q_j s_j are taken in two digits of seven bits, so that
+hardly an error comes from there: r' = t (126 h + l), h and l whole and at most 63. (More would overflow the sums of 16
+bits in which processors without VNNI add up.) With the constant q.o left out, since it changes no order, the score is
+    |k|^2 - 2 r'.c,    which errs by at most    2 (|q| e + 255 sum_j |r_j - r'_j|)    and some rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Keys = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.uint8]
+Digits = npt.NDArray[np.int8]
+Wide = npt.NDArray[np.float64]
+Product = Callable[[Codes, Digits], npt.NDArray[np.int32]]
+"""Codes (n, d) and digits (d, m) -> their product, transposed: (m, n), exactly."""
+
+WIDEST = 1024
+"""Dimensions for which the sums cannot overflow 32 bits: 255 d (126 * 63 + 63) < 2^31."""
+
+_LEVELS = 255
+_DIGIT = 63
+_BASE = 2 * _DIGIT  # steps of the second digit in one of the first
+_ROWS = 4096  # keys that are coded at a time
+_SPOILT = 4.0  # keys that are coded so many times as badly as the first ones want new steps
+_UNIT32 = 2.0**-24
+_UNDERFLOW = 2.0**-110  # what float32 loses of the smallest numbers, times any whole number
+
+
+class Coarse:
+    """Codes of an index's rows. It is made from keys (n, d) and has room for `capacity` of them."""
+
+    def __init__(self, keys: Keys, capacity: int, product: Product) -> None:
+        low, high = keys.min(axis=0), keys.max(axis=0)
+        self._product = product
+        self._origin: Keys = low
+        self._step: Keys = np.where(high > low, (high - low) / np.float32(_LEVELS), np.finfo(np.float32).tiny)
+        self._codes: Codes = np.empty((capacity, keys.shape[1]), dtype=np.uint8)
+        self._error = 0.0  # e
+        self.put(0, keys)
+        self._usual = self._error
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether keys that came later lie so far outside that the copy should be made anew."""
+        return self._error > _SPOILT * self._usual
+
+    def reserve(self, capacity: int, size: int) -> None:
+        """Make room for `capacity` rows, of which `size` are kept."""
+        larger = np.empty((capacity, self._codes.shape[1]), dtype=np.uint8)
+        larger[:size] = self._codes[:size]
+        self._codes = larger
+
+    def put(self, start: int, keys: Keys) -> None:
+        """Code keys as the rows from `start` on."""
+        worst = 0.0
+        with np.errstate(over="ignore"):
+            for at in range(0, len(keys), _ROWS):
+                left: Keys = keys[at : at + _ROWS] - self._origin
+                codes: Keys = np.rint(left / self._step)
+                np.clip(codes, 0, _LEVELS, out=codes)
+                self._codes[start + at : start + at + len(left)] = codes
+                codes *= self._step
+                left -= codes
+                worst = max(worst, float(np.einsum("ij,ij->i", left, left).max()) ** 0.5)
+        # Each number was rounded four times, and the sum of their squares a time for each.
+        width = float(np.linalg.norm(self._origin.astype(np.float64))) + _LEVELS * float(np.linalg.norm(self._step))
+        worst += _UNIT32 * (8 * (width + worst) + keys.shape[1] * worst) + _UNDERFLOW
+        self._error = max(self._error, worst)
+
+    def move(self, row: int, to: int) -> None:
+        """Let one row take another's place."""
+        self._codes[to] = self._codes[row]
+
+    def scores(self, queries: Keys, squares: Wide) -> tuple[Callable[[slice], Keys], Wide]:
+        """What scores the keys of a slice for queries (q, d), float32 (q, rows), and each query's error, (q,).
+
+        `squares` are the keys' squared lengths. A query's scores are |k|^2 - 2 q.k but for a constant and the error.
+        """
+        wanted = queries.astype(np.float64)
+        scaled = wanted * self._step.astype(np.float64)
+        tick = np.maximum(np.abs(scaled).max(axis=1), np.finfo(np.float64).tiny * _DIGIT)[:, None] / (_DIGIT * _BASE)
+        first = np.rint(scaled / (tick * _BASE))
+        second = np.rint(scaled / tick - first * _BASE)
+        left = np.abs(scaled - tick * (first * _BASE + second)).sum(axis=1)
+        digits = np.concatenate([first, second]).T.astype(np.int8)
+        factor = (-2 * tick).astype(np.float32)
+
+        def score(rows: slice) -> Keys:
+            found = self._product(self._codes[rows], digits)
+            whole = found[: len(queries)]
+            whole *= _BASE
+            whole += found[len(queries) :]
+            made: Keys = whole.astype(np.float32)
+            made *= factor
+            made += squares[rows].astype(np.float32)
+            return made
+
+        lengths = np.sqrt(np.einsum("ij,ij->i", wanted, wanted))
+        most = _LEVELS * np.abs(scaled).sum(axis=1)  # of any r.c
+        rounded = 16 * _UNIT32 * (most + float(squares.max(initial=0))) + _UNDERFLOW
+        return score, 2 * (lengths * self._error + _LEVELS * left) + rounded
