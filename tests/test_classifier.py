@@ -346,6 +346,34 @@ def test_an_indicator_taught_later_may_bring_columns(make: Make) -> None:
         clf.partial_fit(MIXED[:1], [[1, 1]])
 
 
+def test_a_data_frame_brings_its_own_columns_whatever_their_order(make: Make) -> None:
+    frame = pd.DataFrame(INDICATOR, columns=["pay", "send"])
+    clf = make().fit(MIXED, frame, dev=(MIXED, frame[["send", "pay"]]))
+    assert clf.model_.info.fit["scores"]["frozen"]["blend"] > 0.9  # judged on what the columns say
+    turned = frame[["send", "pay"]]
+    assert clf.score(MIXED, turned) == clf.score(MIXED, frame) > 0.5
+    clf.partial_fit(["a bill of gold"], pd.DataFrame({"send": [0], "pay": [1]}))
+    clf.partial_fit(FUN, pd.DataFrame({"fun": [1] * len(FUN), "pay": [0] * len(FUN)}))
+    assert [example.labels for example in clf.model_.examples(contains="gold")] == [("pay",)]
+    assert clf.classes_.tolist() == ["pay", "send", "fun"]
+    assert clf.model_.labels["fun"] == len(FUN)
+    named = make(classes=["pay", "send"]).fit(MIXED, pd.DataFrame(INDICATOR, columns=["p", "s"]))
+    named.partial_fit(["a bill of gold"], pd.DataFrame({"p": [1], "s": [0]}))  # whoever names them once has named them
+    assert [example.labels for example in named.model_.examples(contains="gold")] == [("pay",)]
+
+
+def test_numbers_stay_whole_and_are_spelled_in_one_way(make: Make) -> None:
+    clf = make().fit(TEXTS, np.array([0, 1] * 16, dtype=np.uint64))
+    clf.partial_fit(FUN[:4], [2] * 4)
+    assert clf.classes_.dtype.kind in "iu"
+    small = make().fit(TEXTS, np.array([0, 1] * 16, dtype=np.int8))
+    small.model_.teach(FUN[:4], ["300"] * 4)
+    assert small.classes_.tolist() == [0, 1, 300]
+    small.model_.teach(FUN[4:8], ["007"] * 4)
+    with pytest.raises(LabelError, match="has the label '007', y had whole numbers"):
+        small.predict(FUN)
+
+
 def test_classes_follow_the_model(make: Make) -> None:
     clf = make().fit(TEXTS, LABELS)
     clf.model_.rename_label("pay", "zahlen")

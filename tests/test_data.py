@@ -213,6 +213,8 @@ CSV = {
     "another separator": ("text,labels\na,y|z;x\n", Columns(separator=";"), [(2, "a", ("x", "y|z"))]),
     "no separator": ("text,label\na,x|y\n", Columns(separator=""), [(2, "a", ("x|y",))]),
     "labels before label": ("text,label,labels\na,x,y\n", Columns(), [(2, "a", ("y",))]),
+    "now one column filled, now the other": ("text,labels,label\na,x,\nb,,y\nc,,\n", Columns(), [(2, "a", ("x",)),
+                                                                                   (3, "b", ("y",)), (4, "c", ())]),
     "columns by name": ("body,topic\na,b\n", Columns(text="body", labels="topic"), [(2, "a", ("b",))]),
     "words that others take for missing": ("text,label\nNA,null\nNone,nan\n", Columns(), [(2, "NA", ("null",)),
                                                                                       (3, "None", ("nan",))]),

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from likewise.validation import (
     check_ids,
     check_label_sets,
     check_labels,
+    check_moment,
     check_number,
     check_parts,
     check_refs,
@@ -58,6 +61,22 @@ def test_what_is_no_text(text: object, found: str) -> None:
     assert message.startswith("reviews.csv, line 17: ") and found in message
     assert "\n" not in message
     message.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "texts", [pd.DataFrame({"text": ["a", "b"], "label": ["c", "d"]}), {"text": "a"}, {"a", "b"}, 3, b"ab"]
+)
+def test_what_are_no_texts(texts: object) -> None:
+    with pytest.raises(DataError, match=r"expected (a string or a list of strings|a text)"):
+        check_texts(texts, LIMIT)
+
+
+def test_a_time_to_the_second_includes_that_second() -> None:
+    second = datetime(2026, 5, 1, 12, 30, 7, tzinfo=UTC)
+    assert check_moment("2026-05-01 12:30:07") == second.replace(microsecond=999_999)
+    assert check_moment("2026-05-01T14:30:07+02:00") == second.replace(microsecond=999_999)
+    assert check_moment("2026-05-01T12:30:07.25") == second.replace(microsecond=250_000)
+    assert check_moment(second) == second
 
 
 def test_labels_are_sorted_and_unique() -> None:

@@ -20,6 +20,7 @@ from likewise import precision
 from likewise.bundle import Decision, Layout, write_generation
 from likewise.datastore.index import Index
 from likewise.decision.head import LinearHead
+from likewise.decision.measures import turned
 from likewise.decision.splitting import Rows
 from likewise.decision.trained import align
 from likewise.decision.tuning import Fold, Tuned, tune
@@ -63,7 +64,8 @@ class Candidate:
 
     @property
     def score(self) -> float:
-        return self.tuned.scores["blend"]
+        """What the blend reached on held-out rows; more is better."""
+        return turned(self.tuned.measure, self.tuned.scores["blend"])
 
 
 def candidates(job: Job) -> list[Candidate]:

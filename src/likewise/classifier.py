@@ -155,7 +155,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if not self.__sklearn_is_fitted__():
             return self._fit(X, y, self.classes if classes is None else classes, None, None, strict=classes is None)
-        taught, sets = read_targets(_flat(y), _labels_of(self._shape) if classes is None else classes)
+        taught, sets = read_targets(_flat(y), self._columns_of(y, self._shape) if classes is None else classes)
         check_among(sets, taught, classes)
         shape = self._shape.joined(taught)
         self.model_.teach(_texts(X), sets)
@@ -200,9 +200,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             old.close()  # a saved one belongs to whoever `save` handed it to
         return self
 
+    def _columns_of(self, y: object, shape: Shape) -> NDArray[Any] | None:
+        """What the columns of a further indicator matrix mean: what they did at fit, or a DataFrame's own names."""
+        named = hasattr(y, "columns") and self.classes is None
+        return shape.kind.values(shape.columns) if shape.form == "indicator" and not named else None
+
     def _dev(self, dev: tuple[object, object], shape: Shape) -> tuple[list[str], list[tuple[str, ...]]]:
         dev_texts, dev_labels = dev
-        held, sets = read_targets(_flat(dev_labels), _labels_of(shape))
+        held, sets = read_targets(_flat(dev_labels), self._columns_of(dev_labels, shape))
         shape.joined(held)
         return _texts(dev_texts), sets
 
@@ -275,13 +280,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def score(self, X: object, y: object, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy: the share of texts whose label, or whole set of labels, is right."""
         check_is_fitted(self)
-        if self._shape.form != "sets":
+        if self._shape.form == "labels":
             return float(super().score(X, y, sample_weight))
-        _, truth = read_targets(_flat(y), None)
+        _, truth = read_targets(_flat(y), self._columns_of(y, self._shape))
         decided = [tuple(sorted(prediction.labels)) for prediction in self.classify(X, neighbours=0)]
         if len(truth) != len(decided):
             raise LabelError(f"y: found {len(truth)}, expected one entry for each of {len(decided)} texts")
-        right = [a == b for a, b in zip(truth, decided, strict=True)]
+        right = [tuple(sorted(a)) == b for a, b in zip(truth, decided, strict=True)]
         return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
 
     def _names(self, answered: Iterable[str] = ()) -> list[str]:
@@ -358,11 +363,6 @@ def _flat(y: Any) -> Any:
         stacklevel=4,
     )
     return array.ravel()
-
-
-def _labels_of(shape: Shape) -> NDArray[Any] | None:
-    """What the columns of a further indicator matrix mean, if nobody says otherwise."""
-    return shape.kind.values(shape.columns) if shape.form == "indicator" else None
 
 
 def _path(value: Any) -> Any:

@@ -139,12 +139,15 @@ def none_usable(expected: str, rejected: int, first: str) -> str:
 
 
 def keep_apart(written: str | Path | None, *read: str | Path | None) -> None:
-    """DataError where a file that is to be written is one of those that are read."""
+    """DataError where a file that is to be written is one of those that are read, or lies in a directory of them."""
     if written is None or str(written) == STANDARD_OUTPUT:
         return
-    files = (os.path.realpath(path) for path in read if path is not None and str(path) != STANDARD_INPUT)
-    if os.path.realpath(written) in files:
-        raise DataError(f"{written}: found the file that is read, expected another one to write to")
+    target = os.path.realpath(written)
+    for path in (os.path.realpath(path) for path in read if path is not None and str(path) != STANDARD_INPUT):
+        if target == path:
+            raise DataError(f"{written}: found the file that is read, expected another one to write to")
+        if target.startswith(os.path.join(path, "")):
+            raise DataError(f"{written}: found a place in the directory that is read, expected one outside of it")
 
 
 def read_rows(
@@ -264,7 +267,7 @@ def _labels(fields: Mapping[str, object], columns: Columns, kind: Kind, task: Ta
     if not present:
         raise DataError(no_column(columns.label_names, list(fields)))
     # Some files have both columns and fill now one, now the other.
-    name = next((name for name in present if fields[name] is not None), present[0])
+    name = next((name for name in present if not _empty(fields[name], kind)), present[0])
     value, where = fields[name], f"column {name!r}"
     if value is None:
         how = "complete the row" if kind in ("csv", "tsv") else "fill it in, or write [] for a text without labels"
@@ -273,6 +276,11 @@ def _labels(fields: Mapping[str, object], columns: Columns, kind: Kind, task: Ta
         parts = value.split(columns.separator) if columns.separator else [value]
         value = [part.strip() for part in parts if part.strip()]
     return check_labels(value, task, where)
+
+
+def _empty(value: object, kind: Kind) -> bool:
+    """Whether a cell holds nothing; in CSV that is an empty string."""
+    return value is None or (kind in ("csv", "tsv") and isinstance(value, str) and not value.strip())
 
 
 def _ref(value: object, name: str, kind: Kind) -> str | None:

@@ -135,7 +135,7 @@ def checked(
         )
     good, label_sets = _examples(texts, labels, "texts", "labels", settings)
     decided = decide_task(label_sets, task)
-    given = check_refs(refs, len(good))
+    good, label_sets, given = _latest(good, label_sets, check_refs(refs, len(good)), progress)
     counts = Counter(label for row in label_sets for label in row)
     if len(counts) < 2:
         found = f"only the label {next(iter(counts))!r}" if counts else "no labels"
@@ -165,7 +165,7 @@ def _source(rows: tuple[Sequence[str], Sequence[object]], settings: Settings) ->
     counts = Counter(label for row in labels for label in row)
     if len(counts) < 2:
         raise LabelError(f"source labels: found {len(counts)} label(s), expected at least two different ones")
-    split = _split(texts, labels, len(counts), None, settings)
+    split = _split(texts, labels, len(counts), None, settings, "source texts")
     held = np.array([], dtype=np.int64) if len(split.parts) > 1 else split.parts[0][1]
     return SourceTask(texts, labels, decide_task(labels, "auto"), held)
 
@@ -183,6 +183,21 @@ def _examples(
     return good, [check_labels(row, None, f"{of_labels}[{i}]") for i, row in enumerate(labels)]
 
 
+def _latest(
+    texts: list[str], labels: LabelSets, refs: list[str | None], progress: Progress
+) -> tuple[list[str], LabelSets, list[str | None]]:
+    """The same without rows whose reference a later row has too: as in teaching, that one updates them."""
+    last = {ref: i for i, ref in enumerate(refs) if ref is not None}
+    kept = [i for i, ref in enumerate(refs) if ref is None or last[ref] == i]
+    if len(kept) < len(refs):
+        repeated = next(ref for i, ref in enumerate(refs) if ref is not None and last[ref] != i)
+        progress.warn(
+            f"{len(refs) - len(kept):,} row(s) have a reference that a later row has too, such as {repeated!r}; "
+            "the last one counts"
+        )
+    return [texts[i] for i in kept], [labels[i] for i in kept], [refs[i] for i in kept]
+
+
 def _warn(counts: Counter[str], examples: int, progress: Progress) -> None:
     lonely = sorted(label for label, count in counts.items() if count == 1)
     if lonely:
@@ -197,7 +212,12 @@ def _warn(counts: Counter[str], examples: int, progress: Progress) -> None:
 
 
 def _split(
-    texts: list[str], labels: LabelSets, classes: int, dev: tuple[list[str], LabelSets] | None, settings: Settings
+    texts: list[str],
+    labels: LabelSets,
+    classes: int,
+    dev: tuple[list[str], LabelSets] | None,
+    settings: Settings,
+    of_texts: str = "texts",
 ) -> Split:
     everything = np.arange(len(texts))
     few = len(texts) < FEW * classes or (dev is None and len(texts) * settings.holdout < LEAST_HELD)
@@ -205,7 +225,7 @@ def _split(
         return Split([(everything, np.array([], dtype=np.int64))], dev, few)
     keys = [normalised(text) for text in texts]
     if len(set(keys)) < 2:
-        raise DataError("texts: all are the same, expected different ones; nothing could be learnt from them")
+        raise DataError(f"{of_texts}: all are the same, expected different ones; nothing could be learnt from them")
     if not few:
         kept, held = hold_out(keys, labels, settings.holdout, settings.seed)
         if len(kept) and len(held):

@@ -194,15 +194,16 @@ class Model:
         checked = check_texts(texts, self.settings.max_text)
         truth = check_label_sets(labels, len(checked), self.task)
         parts: dict[str, list[tuple[str, ...]]] = {"blend": [], "head": [], "neighbours": []}
-        done, revision = 0, self.revision
+        done, revision, known = 0, self.revision, set[str]()
         for answered in self._answering.answers(checked):
             voices = answered.voices
+            known.update(voices.labels)
             for name, table in zip(parts, (voices.blend, voices.head, voices.vote), strict=True):
                 parts[name].extend(voices.decide(table))
             done, revision = done + len(answered.texts), answered.revision
             if progress:
                 progress(done, len(checked))
-        return Evaluation.of(truth, parts, self.task, revision)
+        return Evaluation.of(truth, parts, self.task, revision, known)
 
     # Changes: each is one transaction, in force for every process at its next answer
 
@@ -220,8 +221,9 @@ class Model:
         """Add labelled texts: one text with its label (or labels), or a list of each.
 
         A ref seen before updates its example. A text that is there already is a second example when its labels
-        differ, and already known when they do not; `on_conflict` says otherwise: "keep" leaves it, "replace" gives it
-        the new labels, "both" always adds. DataError or LabelError for what cannot be taught; nothing is written then.
+        differ, or when it comes with another ref, and is already known if not; `on_conflict` says otherwise: "keep"
+        leaves it, "replace" gives it the new labels, "both" always adds. DataError or LabelError for what cannot be
+        taught; nothing is written then.
         """
         if isinstance(texts, str):
             if refs is not None and not isinstance(refs, str):

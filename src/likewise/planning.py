@@ -58,6 +58,10 @@ def planned(recipe: Recipe, few: bool, settings: Settings, scratch: bool = False
             f"encoder: recipe {recipe.name!r} uses the encoder as it comes, and this one starts from nothing; recipes "
             "that train it are " + _recipes(lambda stage: not stage.frozen, lambda recipe: not recipe.frozen_too)
         )
+    if scratch and settings.pooling is not None:
+        raise SettingError(
+            f"pooling: found {settings.pooling!r}, expected none; a network over words has a way of its own"
+        )
     given: dict[str, Any] = {name: value for name in TRAINING if (value := getattr(settings, name)) is not None}
     if "epochs" in given:
         given.update(min_steps=0, max_steps=0)  # who names the epochs means them
@@ -117,6 +121,8 @@ def _contrasted(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings
         stages = tuple(
             replace(stage, **{CONTRAST[kind][name]: value for kind in _contrasts(stage, name)}) for stage in stages
         )
+    if settings.per_class is not None and not any(stage.batches == "m-per-class" for stage in stages):
+        raise SettingError("per_class: found it with stratified batches, expected batches 'm-per-class'; leave it out")
     return stages
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from likewise.decision.measures import turned
 from likewise.decision.tuning import Fold, Search, Tuned, scores
 from likewise.encoding.names import from_scratch
 from likewise.encoding.sessions import has_bfloat16
@@ -49,7 +50,7 @@ def chosen(
         return first(job.settings), tuned
     job.progress.stage("Choosing the precision")
     before, after = (scores(of, None, tuned, job.task, job.measure, search) for of in (exact, fewer()))
-    enough = after["blend"] >= before["blend"] - SLACK
+    enough = turned(job.measure, after["blend"]) >= turned(job.measure, before["blend"]) - SLACK
     other = lower(job.settings)
     job.progress.tell(
         f"Precision: {other if enough else 'fp32'} ({job.measure} of the blend on {job.split.judged_on}: "

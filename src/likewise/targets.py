@@ -37,15 +37,22 @@ class Kind:
     def value(self, name: str) -> str | int | float | bool:
         """The label spelled so; LabelError for one that came from elsewhere and is none of this kind."""
         try:
-            return {"False": False, "True": True}[name] if self.type is bool else self.type(name)
+            value = {"False": False, "True": True}[name] if self.type is bool else self.type(name)
         except (KeyError, ValueError):
+            value = None
+        if value is None or self.name(value) != name:  # 7 is spelled "7", and "007" is another label
             raise LabelError(
                 f"the model has the label {name!r}, y had {self.plural} at fit; rename the label, or fit with strings"
-            ) from None
+            )
+        return value
 
     def values(self, names: Iterable[str]) -> NDArray[Any]:
-        """The labels spelled so, as an array of y's type."""
-        return np.array([self.value(name) for name in names], dtype=self.dtype)
+        """The labels spelled so, as an array of y's type, or of a wider one where a label taught later needs it."""
+        values = [self.value(name) for name in names]
+        try:
+            return np.array(values, dtype=self.dtype)
+        except OverflowError:
+            return np.array(values)
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,15 @@ class Shape:
             raise LabelError(f"y: found {other.kind.plural}, expected {self.kind.plural} as at fit{hint}")
         kind = self.kind
         if kind.type is not str:
-            kind = replace(kind, dtype=np.result_type(kind.dtype, other.kind.dtype))
+            kind = replace(kind, dtype=_joint(kind.dtype, other.kind.dtype))
         new = other.columns if self.form == "indicator" else ()
         return replace(self, kind=kind, columns=(*self.columns, *(name for name in new if name not in self.columns)))
+
+
+def _joint(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
+    """A type for the labels of both; whole numbers stay whole, where NumPy would go over to floats."""
+    joint = np.result_type(one, other)
+    return np.dtype(np.int64) if joint.kind == "f" and {one.kind, other.kind} <= {"i", "u"} else joint
 
 
 def read_targets(y: Any, classes: ArrayLike | None) -> tuple[Shape, list[tuple[str, ...]]]:

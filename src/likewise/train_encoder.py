@@ -24,7 +24,7 @@ from likewise.errors import SettingError
 from likewise.files import made_whole, refuse_taken, temporary_root
 from likewise.job import Job, checked
 from likewise.progress import Progress
-from likewise.recipes import RECIPES, recipe_named
+from likewise.recipes import RECIPES, Recipe, recipe_named
 from likewise.settings import Settings
 from likewise.training.schedule import Schedule
 from likewise.types import Task
@@ -72,8 +72,8 @@ def train_encoder(
     """
     progress, chosen, place = progress or Progress(), settings or Settings.resolve(), Path(os.path.abspath(target))
     plan = recipe_named(recipe)
-    if not plan.stages:
-        training = ", ".join(name for name, other in RECIPES.items() if other.stages)
+    if not _trains(plan):
+        training = ", ".join(name for name, other in RECIPES.items() if _trains(other))
         raise SettingError(f"recipe {recipe!r} trains no encoder; recipes that do are {training}")
     refuse_taken(place)
     require_training()
@@ -90,6 +90,11 @@ def train_encoder(
             shutil.rmtree(own, ignore_errors=True)
         progress.done()
     return summary
+
+
+def _trains(recipe: Recipe) -> bool:
+    """Whether a recipe trains an encoder, and not only a classifier on it."""
+    return any(not stage.frozen for stage in recipe.stages)
 
 
 def _trained(job: Job, target: Path, started: float) -> EncoderSummary:

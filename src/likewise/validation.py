@@ -103,7 +103,10 @@ def check_ids(ids: object, paired: bool = False) -> list[int]:
 
 
 def check_moment(when: object) -> int | datetime:
-    """A revision's number, or a time: ISO 8601, in UTC where it has no offset. UsageError for anything else."""
+    """A revision's number, or a time: ISO 8601, in UTC where it has no offset. UsageError for anything else.
+
+    A time in words without a fraction of a second includes the whole of that second.
+    """
     if isinstance(when, datetime):
         with suppress(OverflowError):  # in the first or last hours of the calendar
             return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
@@ -113,7 +116,9 @@ def check_moment(when: object) -> int | datetime:
         with suppress(ValueError):  # also for more digits than a number is made of
             if when.strip().isdecimal():
                 return int(when)
-            return check_moment(datetime.fromisoformat(when.strip()))
+            moment = datetime.fromisoformat(when.strip())
+            # A history is shown to the second: a time without a fraction means the end of that second.
+            return check_moment(moment if "." in when or "," in when else moment.replace(microsecond=999_999))
     raise UsageError(
         f"found {_shown(when)}, expected the number of a revision, or a time such as 2026-05-01T12:00 (UTC)"
     )
@@ -246,8 +251,8 @@ def _items(value: object) -> list[object] | None:
 
 
 def _in_order(value: object) -> list[object] | None:
-    """The same, but None also for a set: nothing says which of its items belongs to what."""
-    return None if isinstance(value, set | frozenset) else _items(value)
+    """The same, but None also for a set, a mapping or a table: nothing says which item belongs to what."""
+    return None if isinstance(value, set | frozenset | Mapping) or hasattr(value, "columns") else _items(value)
 
 
 def _unstorable(text: str) -> str:

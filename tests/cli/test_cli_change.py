@@ -174,6 +174,8 @@ def test_renaming_and_merging(likewise, own):
         assert model.labels == {"thanks": 20, "trouble": 40}
     (row,) = likewise("classify", own, "thank you great", "--json").json_lines()
     assert {each["label"] for each in row["scores"]} == {"thanks", "trouble"}
+    told = likewise("merge-labels", own, "thanks", "thanks", "--into", "thanks", "--note", "why").out
+    assert told.startswith("Nothing to change: 'thanks' is its name already; no revision was made (and the note")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,29 @@ def test_no_file_that_is_read_takes_the_rejected_rows(likewise, tmp_path):
     likewise("fit", tmp_path / "m", *files).refused("dev.csv", "the file that is read")
 
 
+def test_of_rows_with_one_reference_the_last_counts(likewise, kit, tiny_encoder, tmp_path):
+    rows = kit.rows(10)
+    data = kit.write_jsonl(tmp_path / "d.jsonl", [*rows, {**rows[0], "text": "quite another text", "label": "praise"}])
+    done = likewise(
+        "fit", tmp_path / "m", data, "--recipe", "frozen", "--encoder", tiny_encoder, "--ref-column", "ref", "--json"
+    )
+    assert "1 row(s) have a reference that a later row has too, such as 'd0'" in done.err
+    told = done.json()
+    assert told["examples"] == sum(told["labels"].values()) == len(rows)
+    assert told["labels"]["praise"] == told["labels"]["delivery"] + 2
+    exported = [json.loads(line) for line in likewise("export", tmp_path / "m", "-").out.splitlines()]
+    assert [row["text"] for row in exported if row["ref"] == "d0"] == ["quite another text"]
+    assert len(exported) == len(rows)
+
+
+def test_a_complaint_names_the_file_that_it_is_about(likewise, kit, tiny_encoder, tmp_path):
+    data = kit.write_jsonl(tmp_path / "d.jsonl", kit.rows(6))
+    source = kit.write_jsonl(tmp_path / "s.jsonl", [{"text": "the same", "label": label} for label in "abab"])
+    given = ("--recipe", "transfer", "--encoder", tiny_encoder, "--source", source)
+    likewise("fit", tmp_path / "m", data, *given).refused("s.jsonl: source texts: all are the same")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.jsonl", "s.jsonl"]
+
+
 def test_what_is_there_already_is_refused_before_any_work(likewise, kit, tmp_path, single):
     before = kit.listing(single)
 

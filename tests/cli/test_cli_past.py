@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -37,6 +38,24 @@ def test_the_history_names_every_change(likewise, changed):
     assert "new topic" in shown.out
     assert "new topic" in likewise("history", changed, env={"COLUMNS": "60"}).out
     assert NOVEL[0] in likewise("diff", changed, "1", "4", env={"COLUMNS": "40"}).out
+
+
+def test_the_time_that_a_history_shows_names_its_revision(likewise, own):
+    assert likewise("teach", own, NOVEL[0], "--label", "cancellation").status == 0
+    shown = likewise("history", own, "--limit", "1").out
+    at = re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", shown)[0]
+    assert likewise("classify", own, NOVEL[0], "--json", "--as-of", at).json()["revision"] == 2
+
+
+@pytest.mark.parametrize("name", ["likewise.json", "generations/0001/new.jsonl"])
+def test_nothing_is_written_into_the_model_that_is_read(likewise, kit, single, tmp_path, name):
+    before = kit.listing(single)
+    likewise("export", single, single / name).refused("in the directory that is read")
+    data = kit.write_jsonl(tmp_path / "in.jsonl", kit.rows(1))
+    for option in ("--output", "--skip-invalid"):
+        likewise("classify", single, "--input", data, option, single / name).refused("in the directory that is read")
+    likewise("teach", single, "--input", data, "--skip-invalid", single / name).refused("the directory that is read")
+    assert kit.listing(single) == before
 
 
 def test_the_life_of_an_example(likewise, changed):

@@ -62,6 +62,8 @@ def test_json_tells_of_the_epochs(likewise, kit, tiny_encoder, tmp_path):
         ),
         (["--per-class", "1"], "--per-class: found 1, expected a whole number, at least 2"),
         (["--batch-size", "6"], "per_class is 4, batch_size 6"),
+        (["--per-class", "2", "--batches", "stratified"], "per_class: found it with stratified batches"),
+        (["--recipe", "sbert-frozen-softmax"], "trains no encoder"),
     ],
 )
 def test_what_cannot_be_is_said(likewise, kit, tiny_encoder, tmp_path, arguments, expected):

@@ -62,15 +62,22 @@ class Oracle:
                     del self.held[number]
                 else:
                     self.held[number] = (text, entry[1], self.held[number][2])
+            if ref is not None and self.held[met][2] != ref:
+                return self.added(entry)
             return met, "known" if self.held == before else "updated"
         if same and on_conflict != "both":
             nameless = [number for number in same if self.held[number][2] is None]
-            if ref is None or not nameless or on_conflict == "keep":
+            if ref is None or on_conflict == "keep":
                 return same[0], "known"
+            if not nameless:
+                return self.added(entry)
             self.held[nameless[0]] = entry
             return nameless[0], "updated"
         if twins and on_conflict == "keep":
             return twins[0], "kept"
+        return self.added(entry)
+
+    def added(self, entry: Held) -> tuple[int, str]:
         number, self.next_id = self.next_id, self.next_id + 1
         self.held[number] = entry
         return number, "added"

@@ -278,6 +278,16 @@ def test_a_correction_by_reference_finds_the_example_that_took_it_on(
     assert held(ledger) == {1: ("hello again", ("b",), "r")}
 
 
+@pytest.mark.parametrize("on_conflict", [None, "replace", "both"])
+def test_another_reference_for_the_same_text_is_another_example(ledger: Ledger, on_conflict: OnConflict | None) -> None:
+    ledger.teach([entry("hello", "a", ref="q")], "fp")
+    change = ledger.teach([entry("hello", "a", ref="r")], "fp", on_conflict=on_conflict)
+    assert (change.ids, change.added, change.known) == ((2,), 1, 0)
+    assert ledger.teach([entry("hello", "a", ref="r"), entry("hello", "a")], "fp").known == 2
+    ledger.teach([entry("hello", "b", ref="r")], "fp", on_conflict=on_conflict)
+    assert held(ledger) == {1: ("hello", ("a",), "q"), 2: ("hello", ("b",), "r")}
+
+
 def test_replace_gives_the_reference_to_the_first_example_that_has_none(ledger: Ledger) -> None:
     ledger.teach([entry("hello", "a", ref="q"), entry("hello", "b"), entry("hello", "c")], "fp")
     change = ledger.teach([entry("hello", "d", ref="r")], "fp", on_conflict="replace")

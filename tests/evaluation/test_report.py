@@ -41,6 +41,13 @@ def table(label_sets: LabelSets, labels: list[str]) -> np.ndarray:
     return np.array([[label in row for label in labels] for row in label_sets])
 
 
+def test_hamming_loss_counts_the_labels_that_nobody_named_too() -> None:
+    truth, decided = [("a",), ("a", "b")], [("a",), ("b",)]
+    found = Evaluation.of(truth, dict.fromkeys(VOICES, decided), "multi", 1, known=["a", "b", "c", "d"]).to_dict()
+    assert found["blend"]["hamming_loss"] == 1 / 8
+    assert found["blend"]["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)  # the mean over those that were
+
+
 @pytest.mark.parametrize("task", ["single", "multi"])
 def test_every_figure_is_scikit_learns(task: Task) -> None:
     labels = names(5)

@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import TrainerControl
 
 from likewise.errors import DataError, LabelError, SettingError
@@ -315,6 +316,26 @@ def test_checkpoints_of_another_fit_are_not_continued(tiny_encoder: Path, tmp_pa
     assert listener.told == []
     fresh, _ = fit(tiny_encoder, tmp_path / "fresh", seed=7)
     assert same(weights(model), weights(fresh))
+
+
+def test_what_has_no_weights_makes_another_fit_too(tiny_encoder: Path, tmp_path: Path) -> None:
+    texts, targets = questions(16)
+
+    def trained(pooling: str) -> dict[str, torch.Tensor]:
+        model = load(tiny_encoder)
+        model[1] = Pooling(model.get_embedding_dimension(), pooling)
+        fine_tune(
+            model, texts, targets, schedule=replace(SCHEDULE, epochs=1), work=tmp_path / "work", task="single", seed=0,
+            progress=Progress(),
+        )  # fmt: skip
+        return weights(model)
+
+    assert not same(trained("mean"), trained("cls"))
+
+
+def test_a_stage_of_one_step_trains(tiny_encoder: Path, tmp_path: Path) -> None:
+    model, _ = fit(tiny_encoder, tmp_path, replace(SCHEDULE, epochs=1, batch_size=64, warmup=0.1))
+    assert not same(weights(model), weights(load(tiny_encoder)))
 
 
 def test_several_labels_a_text(tiny_encoder: Path, tmp_path: Path) -> None:

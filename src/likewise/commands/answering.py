@@ -79,7 +79,7 @@ def classify(
     limit = settings().max_text
     for number, text in enumerate(texts, start=1):
         check_text(text, f"TEXT {number}", limit)
-    with open_model(model, encodes=True) as present, _at(present, when) as opened:
+    with open_model(model, encodes=True, written=(output, rejects)) as present, _at(present, when) as opened:
         if file is not None:
             from likewise.commands.streaming import classify_file
 
@@ -137,7 +137,7 @@ def evaluate(
     from likewise.data import called, read_examples
 
     columns = columns_from(text_column, label_column, None, separator)
-    with open_model(model, encodes=True) as opened:
+    with open_model(model, encodes=True, written=(rejects,)) as opened:
         examples = read_examples(data, columns, task=opened.task, rejects=rejects, limit=settings().max_text)
         tell_rejected(examples.rejected, rejects)
         known = opened.labels

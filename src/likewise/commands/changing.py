@@ -96,7 +96,7 @@ def teach(
         check_text(ref, "--ref", limit)
     if text is not None:
         check_text(text, "TEXT", limit)
-    with open_model(model, encodes=True) as opened:
+    with open_model(model, encodes=True, written=(rejects,)) as opened:
         if text is not None:
             if not labels and not no_label:
                 raise click.UsageError("found no label for TEXT; give --label L, or --no-label if it has none")
@@ -212,8 +212,7 @@ def relabel(
     if change.updated:
         tell(change, f"Relabelled {counted(change.updated, 'example')}", before, after, as_json)
         return
-    unsaid = "" if note is None else " (and the note recorded nowhere)"
-    tell(change, f"Nothing to change: these labels were there already; no revision was made{unsaid}", (), None, as_json)
+    tell(change, _unchanged("these labels were there already", note), (), None, as_json)
 
 
 def _corrections(
@@ -279,8 +278,14 @@ def merge_labels(model: str, olds: tuple[str, ...], into: str, by: str | None, n
     """Make one label of several."""
     with open_model(model) as opened:
         change = opened.merge_labels(olds, into, by=by, note=note)
-    merged = ", ".join(repr(old) for old in olds)
-    tell(change, f"Merged {merged} into {into!r} on {counted(len(change.ids), 'example')}", (), None, as_json)
+    merged = ", ".join(repr(old) for old in dict.fromkeys(olds))
+    done = f"Merged {merged} into {into!r} on {counted(len(change.ids), 'example')}"
+    tell(change, done if change.updated else _unchanged(f"{merged} is its name already", note), (), None, as_json)
+
+
+def _unchanged(why: str, note: str | None) -> str:
+    unsaid = "" if note is None else " (and the note recorded nowhere)"
+    return f"Nothing to change: {why}; no revision was made{unsaid}"
 
 
 def tell(change: Change, done: str, before: Sequence[Example], after: Sequence[Example] | None, as_json: bool) -> None:

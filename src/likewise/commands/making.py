@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -120,7 +120,7 @@ def fit(
     held = read_labelled(dev, columns, decided, chosen)
     with _going_on(work_folder(target)) as work:
         fitted = _fit(
-            data,
+            (data, dev, source),
             examples,
             task=decided,
             recipe=recipe,
@@ -186,7 +186,7 @@ def wrap(
     examples = read_examples(data, columns, rejects=rejects, limit=chosen.max_text)
     tell_rejected(examples.rejected, rejects)
     held = read_labelled(dev, columns, None, chosen)
-    with _naming(data):
+    with _naming(data, dev):
         from likewise.fitting import wrap as wrap_classifier
 
         wrapped = wrap_classifier(
@@ -251,7 +251,7 @@ def train_encoder(
     held = read_labelled(dev, columns, None, chosen)
     from likewise.train_encoder import train_encoder as train
 
-    with _naming(data), _going_on(work_folder(target)) as work:
+    with _naming(data, dev, source), _going_on(work_folder(target)) as work:
         summary = train(
             target, examples.texts, examples.labels, recipe=recipe, encoder=encoder, dev=held,
             source_task=read_labelled(source, columns, None, chosen), settings=chosen, work=work, progress=progress(),
@@ -265,10 +265,10 @@ def train_encoder(
     render_encoder(stdout(), summary)
 
 
-def _fit(data: str, examples: Dataset, **arguments: Any) -> Model:
+def _fit(files: tuple[str, str | None, str | None], examples: Dataset, **arguments: Any) -> Model:
     from likewise.fitting import fit as fit_model
 
-    with _naming(data):
+    with _naming(*files):
         return fit_model(examples.texts, examples.labels, refs=examples.refs, source=examples.source, **arguments)
 
 
@@ -281,17 +281,22 @@ def _going_on(work: Path) -> Iterator[Path]:
         if work.exists():
             say(f"interrupted; the same command goes on from its checkpoints in {work}")
         raise
+    finally:
+        if not any(path.is_file() for path in work.rglob("*")):
+            shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _naming(data: str) -> Iterator[None]:
-    """Complaints about texts or labels name the file."""
+def _naming(data: str, dev: str | None = None, source: str | None = None) -> Iterator[None]:
+    """Complaints about texts or labels name the file: that of the examples, or the one that they speak of."""
     from likewise.data import called
 
     try:
         yield
     except (DataError, LabelError) as error:
-        raise type(error)(f"{called(data)}: {error}") from error
+        kind, _, _ = str(error).partition(" ")
+        file = {"dev": dev, "source": source}.get(kind) or data
+        raise type(error)(f"{called(file)}: {error}") from error
 
 
 def _tell(summary: dict[str, Any], as_json: bool) -> None:
@@ -312,9 +317,9 @@ def _summary(fitted: Model, path: str, examples: Dataset) -> dict[str, Any]:
         "task": info.task,
         "recipe": info.recipe,
         "encoder": info.encoder,
-        "examples": len(examples),
+        "examples": info.fit["examples"],
         "rejected": examples.rejected,
-        "labels": dict(sorted(Counter(label for row in examples.labels for label in row).items())),
+        "labels": dict(sorted(fitted.labels.items())),
         "measure": info.fit["measure"],
         "judged_on": info.fit["judged_on"],
         "scores": info.fit["scores"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -228,9 +228,17 @@ def read_labelled(
     return rows.texts, rows.labels
 
 
-def open_model(path: str, encodes: bool = False) -> Model:
-    """The model, with the settings that were given. Where texts will be encoded, its encoder opens beside the rest."""
+def open_model(path: str, encodes: bool = False, written: Sequence[str | None] = ()) -> Model:
+    """The model, with the settings that were given. Where texts will be encoded, its encoder opens beside the rest.
+
+    DataError where one of the files that are to be `written` lies in its directory.
+    """
     chosen = settings()  # the environment's mistakes before the directory's
+    if any(written):
+        from likewise.data import keep_apart
+
+        for file in written:
+            keep_apart(file, path)
     if encodes:
         from likewise.bundle import Layout, read_manifest
         from likewise.encoding.runtime import open_ahead

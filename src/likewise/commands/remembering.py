@@ -159,9 +159,10 @@ def revert(model: str, revision: str, by: str | None, note: str | None, as_json:
         with opened.as_of(revision) as then:  # REVISION may be a time
             number = then.revision
         change = opened.revert(number, by=by, note=note)
+        erased = not change.ids and any(one.action == "erased" and one.revision > number for one in opened.history())
     done = f"Reverted to revision {number}: {counted(len(change.ids), 'example')} changed"
     if not change.ids:
-        done = f"Nothing has changed since revision {number}"
+        done = f"Nothing has changed since revision {number}" + (" but what was erased, for good" if erased else "")
     tell(change, done, (), None, as_json)
     if change.ids and not as_json:
         click.echo(f"{'Id' if len(change.ids) == 1 else 'Ids'}: {ranges(change.ids)}.")
@@ -232,7 +233,7 @@ def diff(
 
     if file is None:
         refuse_without("--input", "text_column", "rejects")
-    with open_model(model) as opened:
+    with open_model(model, written=(rejects,)) as opened:
         found = opened.diff(first, second)
         if file is None:
             if as_json:
@@ -290,7 +291,7 @@ def export(model: str, file: str, as_json: bool) -> None:
 
     if file != "-" and Path(file).suffix.lower() not in EXPORTED:
         raise DataError(f"{file}: found the suffix {Path(file).suffix!r}, expected one of {', '.join(EXPORTED)}")
-    with open_model(model) as opened:
+    with open_model(model, written=(file,)) as opened:
         count = write_rows(file, _exported(opened))
     if as_json and file != "-":
         print_json({"output": file, "examples": count})

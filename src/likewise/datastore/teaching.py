@@ -70,7 +70,8 @@ class Teaching:
         A reference seen on a live example means that example. Otherwise the live examples with exactly this text
         count: by default the same labels are known already and other labels make a second example that disagrees;
         "keep" leaves them alone; "replace" gives them these labels; "both" adds an example in any case. One that has
-        no reference takes on a new one, so that a later correction finds it.
+        no reference takes on a new one, so that a later correction finds it; where all have one, a new reference
+        makes an example of its own, but for "keep".
         """
         conflict = self._conflicts(new)
         slot, outcome = self._decide(entry, new)
@@ -104,8 +105,10 @@ class Teaching:
         same = [twin for twin in twins if twin.now.labels == new.labels]
         if same:
             nameless = _nameless(same)
-            if new.ref is None or nameless is None or self.on_conflict == "keep":
+            if new.ref is None or self.on_conflict == "keep":
                 return same[0], "known"
+            if nameless is None:
+                return self._add(new, entry), "added"
             self._change(nameless, new, entry)
             return nameless, "updated"
         if self.on_conflict == "keep":
@@ -123,6 +126,8 @@ class Teaching:
             if after != slot.now:
                 outcome = "updated"
                 self._change(slot, after, entry)
+        if new.ref is not None and met.now.ref != new.ref:
+            return self._add(new, entry), "added"
         return met, outcome
 
     def _add(self, new: State, entry: int) -> Slot:

@@ -58,10 +58,13 @@ class Counts:
         """F1 of all decisions pooled."""
         return _ratio(2 * self.both.sum(axis=-1), self.decided.sum(axis=-1) + self.true.sum(axis=-1))
 
-    def hamming_loss(self) -> Values:
-        """The share of label decisions that are wrong; lower is better."""
+    def hamming_loss(self, labels: int | None = None) -> Values:
+        """The share of label decisions that are wrong; lower is better.
+
+        `labels`: on how many labels each text was decided, where these are more than are counted here.
+        """
         wrong = (self.decided + self.true - 2 * self.both).sum(axis=-1)
-        return np.asarray(wrong / max(self.texts * self.both.shape[-1], 1))
+        return np.asarray(wrong / max(self.texts * (labels or self.both.shape[-1]), 1))
 
 
 def _ratio(part: Values, whole: Values) -> Values:
@@ -135,3 +138,8 @@ OBJECTIVES: dict[Measure, Callable[[Counts], Values]] = {
     "hamming_loss": lambda counts: -counts.hamming_loss(),
 }
 """What tuning can optimise; each as a function of which more is better, one value a set of decisions."""
+
+
+def turned(measure: Measure, value: float) -> float:
+    """A measure's value as one of which more is better, and such a one as the measure's value."""
+    return -value if measure == "hamming_loss" else value

@@ -27,7 +27,7 @@ from likewise.decision.blend import blend, shares
 from likewise.decision.grid import OURS, Grid
 from likewise.decision.head import Head, HeadSettings, LinearHead, log_odds, make_head, sigmoid, softmax
 from likewise.decision.maps import fit_maps
-from likewise.decision.measures import OBJECTIVES, Decisions, count_columns
+from likewise.decision.measures import OBJECTIVES, Decisions, count_columns, turned
 from likewise.decision.statistics import Statistics
 from likewise.decision.thresholds import Sweep, label_thresholds
 from likewise.decision.trained import AlignedHead
@@ -188,7 +188,7 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search, gr
         threshold, each = label_thresholds(problem.truth, probabilities, measure)
         tuned = replace(tuned, threshold=threshold, thresholds=dict(zip(problem.labels, each, strict=True)))
     voices = {"head": head.probabilities, "neighbours": voted, "blend": probabilities}
-    return replace(tuned, scores={name: problem.score(p) for name, p in voices.items()})
+    return replace(tuned, scores={name: turned(measure, problem.score(p)) for name, p in voices.items()})
 
 
 def scores(
@@ -212,7 +212,7 @@ def scores(
     said = _Head(tuned.head, problem.held(heads, missing=0.0), problem.known_to_heads())
     voted = _Vote(tuned.dimensions, tuned.k, tuned.temperature, found).probabilities()
     voices = {"head": said.probabilities, "neighbours": voted, "blend": problem.mixed(voted, said, tuned.lambda_)}
-    return {name: problem.score(p) for name, p in voices.items()}
+    return {name: turned(measure, problem.score(p)) for name, p in voices.items()}
 
 
 def probe(embeddings: Embeddings, label_sets: LabelSets, task: Task) -> LinearHead:

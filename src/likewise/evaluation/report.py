@@ -5,7 +5,7 @@ The formulas are those of `likewise.decision.measures`. Here they are taken of l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +38,11 @@ SHOWN_CONFUSIONS = 20
 
 @dataclass(frozen=True, eq=False)
 class VoiceScores:
-    """One voice under all measures. `jaccard` is the mean over texts; `counts` are by label."""
+    """One voice under all measures. `jaccard` is the mean over texts; `counts` are by label, of `labels` in all."""
 
     counts: Counts
     jaccard: float
+    labels: int
 
     def overall(self) -> dict[str, float]:
         """The measures over all labels; hamming loss is the only one of which less is better."""
@@ -49,7 +50,7 @@ class VoiceScores:
             "accuracy": float(self.counts.accuracy()),
             "macro_f1": float(self.counts.macro_f1()),
             "micro_f1": float(self.counts.micro_f1()),
-            "hamming_loss": float(self.counts.hamming_loss()),
+            "hamming_loss": float(self.counts.hamming_loss(self.labels)),
             "jaccard": self.jaccard,
         }
 
@@ -58,7 +59,8 @@ class VoiceScores:
 class Evaluation:
     """What the three voices of a model made of `n` labelled texts, at a revision.
 
-    `labels`: all that a text bears or a voice decided, sorted; macro-F1 is the mean over them. `confusion` is the
+    `labels`: all that a text bears or a voice decided, sorted; macro-F1 is the mean over them. Hamming loss is the
+    share of wrong decisions among those on every label that the model knows or a text bears. `confusion` is the
     blend's: with one label a text counts of shape (labels, labels), rows the truth; with several, None (the counts
     by label say it). `truth` and each voice's `decided` are boolean tables of shape (n, labels).
     """
@@ -73,8 +75,17 @@ class Evaluation:
     decided: Mapping[str, Decisions]
 
     @classmethod
-    def of(cls, truth: LabelSets, decided: Mapping[str, LabelSets], task: Task, revision: int) -> Evaluation:
+    def of(
+        cls,
+        truth: LabelSets,
+        decided: Mapping[str, LabelSets],
+        task: Task,
+        revision: int,
+        known: Collection[str] = (),
+    ) -> Evaluation:
         """Compare each text's true labels with what the voices "blend", "head" and "neighbours" decided.
+
+        `known`: the labels that could have been decided.
 
         DataError without texts; ValueError if a voice is missing or decided another number of texts.
         """
@@ -87,7 +98,10 @@ class Evaluation:
         labels = sorted({label for rows in everything for row in rows for label in row})
         true = _table(truth, labels)
         tables = {voice: _table(decided[voice], labels) for voice in VOICES}
-        voices = {voice: VoiceScores(count(true, table), jaccard(true, table)) for voice, table in tables.items()}
+        every = len({*labels, *known})
+        voices = {
+            voice: VoiceScores(count(true, table), jaccard(true, table), every) for voice, table in tables.items()
+        }
         matrix = confusion(true, tables["blend"]) if task == "single" else None
         return cls(len(truth), task, revision, labels, voices, matrix, true, tables)
 

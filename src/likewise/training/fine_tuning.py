@@ -267,7 +267,7 @@ def _arguments(
     Nothing is logged, evaluated or saved but what `Watch` asks for.
     """
     on_gpu = _on_gpu(schedule)
-    return SentenceTransformerTrainingArguments(
+    return _Arguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
         per_device_train_batch_size=size,
@@ -291,6 +291,14 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
+
+
+class _Arguments(SentenceTransformerTrainingArguments):
+    """With a warm-up that leaves a step to train in: the first one's rate is nought."""
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Steps of the warm-up."""
+        return min(int(super().get_warmup_steps(num_training_steps)), num_training_steps - 1)
 
 
 def _on_gpu(schedule: Schedule) -> bool:
@@ -319,6 +327,12 @@ def token_counts(model: SentenceTransformer, texts: Sequence[str], chunk: int = 
     return np.concatenate(counts).astype(np.int64)
 
 
+def _configuration(module: torch.nn.Module) -> str:
+    """What a module is made with, where it tells."""
+    told: dict[str, Any] = getattr(module, "get_config_dict", dict)()
+    return json.dumps(told, sort_keys=True, default=str)
+
+
 def _identity(
     model: SentenceTransformer,
     siamese: Dense | None,
@@ -341,6 +355,8 @@ def _identity(
         "bfloat16": native_bfloat16(),
         "torch": torch.__version__,
         "max_tokens": model.max_seq_length,
+        # What has no weights: pooling, activations.
+        "modules": [[type(module).__name__, _configuration(module)] for module in model],
         "shapes": [rows.targets.shape for rows in sets],
     }
     return digest(
