@@ -1,4 +1,4 @@
-"""The coarse copy's scores against float64, and its bound."""
+"""The coarse copy's scores against distances in float64, and how far they reach."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def by_numpy(codes: NDArray[np.uint8], digits: NDArray[np.int8]) -> NDArray[np.i
     return (codes.astype(np.int64) @ digits.astype(np.int64)).T.astype(np.int32)
 
 
-def squares(keys: np.ndarray) -> np.ndarray:
-    return (keys.astype(np.float64) ** 2).sum(axis=1)
-
-
-def worst(coarse: Coarse, keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """How far the scores lie from the formula, as shares of the bound; a constant of the query is free."""
-    score, bound = coarse.scores(queries, squares(keys))
-    found = np.concatenate([score(slice(0, len(keys) // 2)), score(slice(len(keys) // 2, len(keys)))], axis=1)
-    expected = squares(keys) - 2 * queries.astype(np.float64) @ keys.T.astype(np.float64)
-    difference = found - expected
-    return (difference.max(axis=1) - difference.min(axis=1)) / (2 * bound)
+def check(coarse: Coarse, keys: np.ndarray, queries: np.ndarray) -> None:
+    """Of every key's score `reach` says at least what any key that is as near scores."""
+    score, reach = coarse.scores(queries, len(keys))
+    half = len(keys) // 2
+    found = np.concatenate([score(slice(0, half)), score(slice(half, len(keys)))], axis=1).astype(np.float64)
+    apart = queries[:, None].astype(np.float64) - keys.astype(np.float64)
+    order = np.argsort((apart**2).sum(axis=2), axis=1, kind="stable")
+    nearer = np.maximum.accumulate(np.take_along_axis(found, order, axis=1), axis=1)  # the most that one scores
+    for place in range(len(keys)):
+        own = np.take_along_axis(found, order[:, place : place + 1], axis=1)[:, 0]
+        assert (nearer[:, place] <= reach(own)).all()
 
 
 @settings(deadline=None, max_examples=200)
@@ -39,7 +39,7 @@ def worst(coarse: Coarse, keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
     constant=st.booleans(),
     later=st.sampled_from([1.0, 3.0, 100.0]),
 )
-def test_scores_lie_within_their_bound(
+def test_nothing_nearer_scores_beyond_the_reach(
     seed: int, n: int, d: int, scale: float, off: float, constant: bool, later: float
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -48,17 +48,19 @@ def test_scores_lie_within_their_bound(
         keys[:, 0] = keys[0, 0]
     queries = np.concatenate([(scale * (rng.normal(size=(3, d)) + off)).astype(np.float32), keys[:1], keys[:1] * 0])
     coarse = Coarse(keys, n + 5, by_numpy)
-    assert (worst(coarse, keys, queries) <= 1).all()
+    check(coarse, keys, queries)
     more = (later * keys[:5]).astype(np.float32)
     coarse.put(n, more)
-    assert (worst(coarse, np.concatenate([keys, more]), queries) <= 1).all()
+    check(coarse, np.concatenate([keys, more]), queries)
 
 
-def test_the_bound_is_of_use() -> None:
-    # One per cent of the variance that scores have; else the copy would leave half of the keys to the index.
-    keys = np.random.default_rng(0).normal(size=(2000, 384)).astype(np.float32)
-    _, bound = Coarse(keys, len(keys), by_numpy).scores(keys[:5], squares(keys))
-    assert (bound < 0.15 * (squares(keys) - 2 * keys[:5].astype(np.float64) @ keys.T).std(axis=1)).all()
+@pytest.mark.parametrize("off", [0.0, 3.0])
+def test_the_reach_is_of_use(off: float) -> None:
+    keys = np.random.default_rng(0).normal(size=(2000, 384)).astype(np.float32) + np.float32(off)
+    score, reach = Coarse(keys, len(keys), by_numpy).scores(keys[:5] + np.float32(0.5), len(keys))
+    scores = score(slice(0, len(keys))).astype(np.float64)
+    tenth = np.sort(scores, axis=1)[:, 9]
+    assert ((scores <= reach(tenth)[:, None]).sum(axis=1) < 60).all()
 
 
 @pytest.mark.parametrize("d", [1, 3, 128, WIDEST])

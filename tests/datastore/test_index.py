@@ -24,6 +24,7 @@ def proposing(how: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if how != "float32":
             patch.setattr("likewise.datastore.index._MUCH", 1)
+            patch.setattr("likewise.datastore.index._LONG", 1)
             patch.setattr("likewise.datastore.index._PATIENCE", 1)
         if how == "coarse":
             patch.setattr("likewise.datastore.index._CANDIDATES", 1)

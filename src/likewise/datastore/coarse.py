@@ -4,11 +4,14 @@ A search of few queries does little but read the keys. The copy is a quarter of 
 numbers are exact and fast. What it cannot tell apart is left to the index, which calculates exactly: a coarse copy
 makes a search faster and never another one.
 
-Number j of key k is kept as a code c in 0..255 that stands for o_j + s_j c, with e the length of what that leaves of
-any key: |k - (o + s c)| <= e. Of a query q the numbers r_j = q_j s_j are taken in two digits of seven bits, so that
-hardly an error comes from there: r' = t (126 h + l), h and l whole and at most 63. (More would overflow the sums of 16
-bits in which processors without VNNI add up.) With the constant q.o left out, since it changes no order, the score is
-    |k|^2 - 2 r'.c,    which errs by at most    2 (|q| e + 255 sum_j |r_j - r'_j|)    and some rounding.
+Number j of key k is kept as a code c in 0..255 that stands for k'_j = o_j + s_j c, with e the greatest distance from a
+key to what it is kept as: |k - k'| <= e. So a distance |q - k'| is off by e at most. Of a query q the numbers
+r_j = q_j s_j are taken in two digits of seven bits: r' = t (126 h + l), h and l whole and at most 63. (More would
+overflow the sums of 16 bits in which processors without VNNI add up.) The score of a key is
+    |k'|^2 - 2 r'.c = |q - k'|^2 - C + p,    C = |q|^2 - 2 q.o,    |p| <= 510 sum_j |r_j - r'_j| and some rounding.
+Where some keys score at most x, their distances are at most sqrt(x + C + |p|) + e; whatever is as near as they are
+scores at most
+    (sqrt(x + C + |p|) + 2 e)^2 - C + |p|.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ class Coarse:
         self._origin: Keys = low
         self._step: Keys = np.where(high > low, (high - low) / np.float32(_LEVELS), np.finfo(np.float32).tiny)
         self._codes: Codes = np.empty((capacity, keys.shape[1]), dtype=np.uint8)
+        self._squares: Keys = np.empty(capacity, dtype=np.float32)  # |k'|^2
         self._error = 0.0  # e
         self.put(0, keys)
         self._usual = self._error
@@ -57,9 +61,10 @@ class Coarse:
 
     def reserve(self, capacity: int, size: int) -> None:
         """Make room for `capacity` rows, of which `size` are kept."""
-        larger = np.empty((capacity, self._codes.shape[1]), dtype=np.uint8)
-        larger[:size] = self._codes[:size]
-        self._codes = larger
+        codes: Codes = np.empty((capacity, self._codes.shape[1]), dtype=np.uint8)
+        squares: Keys = np.empty(capacity, dtype=np.float32)
+        codes[:size], squares[:size] = self._codes[:size], self._squares[:size]
+        self._codes, self._squares = codes, squares
 
     def put(self, start: int, keys: Keys) -> None:
         """Code keys as the rows from `start` on."""
@@ -69,9 +74,12 @@ class Coarse:
                 left: Keys = keys[at : at + _ROWS] - self._origin
                 codes: Keys = np.rint(left / self._step)
                 np.clip(codes, 0, _LEVELS, out=codes)
-                self._codes[start + at : start + at + len(left)] = codes
+                rows = slice(start + at, start + at + len(left))
+                self._codes[rows] = codes
                 codes *= self._step
                 left -= codes
+                codes += self._origin
+                self._squares[rows] = np.einsum("ij,ij->i", codes, codes, dtype=np.float64, casting="safe")
                 worst = max(worst, float(np.einsum("ij,ij->i", left, left).max()) ** 0.5)
         # Each number was rounded four times, and the sum of their squares a time for each.
         width = float(np.linalg.norm(self._origin.astype(np.float64))) + _LEVELS * float(np.linalg.norm(self._step))
@@ -80,13 +88,11 @@ class Coarse:
 
     def move(self, row: int, to: int) -> None:
         """Let one row take another's place."""
-        self._codes[to] = self._codes[row]
+        self._codes[to], self._squares[to] = self._codes[row], self._squares[row]
 
-    def scores(self, queries: Keys, squares: Wide) -> tuple[Callable[[slice], Keys], Wide]:
-        """What scores the keys of a slice for queries (q, d), float32 (q, rows), and each query's error, (q,).
-
-        `squares` are the keys' squared lengths. A query's scores are |k|^2 - 2 q.k but for a constant and the error.
-        """
+    def scores(self, queries: Keys, size: int) -> tuple[Callable[[slice], Keys], Callable[[Wide], Wide]]:
+        """For queries (q, d): what scores the rows of a slice, float32 (q, rows); and what tells from a score of each
+        query, which some keys do not exceed, the score, (q,), that no nearer key exceeds. `size` rows are in use."""
         wanted = queries.astype(np.float64)
         scaled = wanted * self._step.astype(np.float64)
         tick = np.maximum(np.abs(scaled).max(axis=1), np.finfo(np.float64).tiny * _DIGIT)[:, None] / (_DIGIT * _BASE)
@@ -95,6 +101,10 @@ class Coarse:
         left = np.abs(scaled - tick * (first * _BASE + second)).sum(axis=1)
         digits = np.concatenate([first, second]).T.astype(np.int8)
         factor = (-2 * tick).astype(np.float32)
+        squares = self._squares[:size]
+        most = _LEVELS * np.abs(scaled).sum(axis=1) + float(squares.max(initial=0))  # of any score
+        off = 2 * _LEVELS * left + 16 * _UNIT32 * most + _UNDERFLOW  # |p|
+        constant = np.einsum("ij,ij->i", wanted, wanted - 2 * self._origin)  # C
 
         def score(rows: slice) -> Keys:
             found = self._product(self._codes[rows], digits)
@@ -103,10 +113,12 @@ class Coarse:
             whole += found[len(queries) :]
             made: Keys = whole.astype(np.float32)
             made *= factor
-            made += squares[rows].astype(np.float32)
+            made += squares[rows]
             return made
 
-        lengths = np.sqrt(np.einsum("ij,ij->i", wanted, wanted))
-        most = _LEVELS * np.abs(scaled).sum(axis=1)  # of any r.c
-        rounded = 16 * _UNIT32 * (most + float(squares.max(initial=0))) + _UNDERFLOW
-        return score, 2 * (lengths * self._error + _LEVELS * left) + rounded
+        def reach(scores: Wide) -> Wide:
+            distance: Wide = np.sqrt(np.maximum(scores + constant + off, 0)) + 2 * self._error
+            limit: Wide = distance**2 - constant + off
+            return limit
+
+        return score, reach

@@ -34,8 +34,10 @@ _GROUPS = 16  # groups of scores for each neighbour that is sought
 _QUERIES = 256  # queries in a block
 _SCORES = 2_000_000  # numbers in a tile of float32 scores: eight megabytes, most of which stay in a cache
 _FEW = 16  # queries that the coarse copy serves faster than a float32 product would
-_MUCH = 4_000_000  # numbers in all keys from which on that pays
+_MUCH = 4_000_000  # numbers in all keys from which on that pays,
+_LONG = 64  # and in each of them
 _PATIENCE = 8  # searches of few queries before the copy is made: a process that answers once would only lose by it
+_ROUGHLY = 12  # times as many numbers are handled for a score from it as for one of the product
 _CANDIDATES = 1 / 32  # of all keys: where the coarse copy leaves more of them, it has told nothing
 _DIFFERENCES = 60_000  # numbers in a block of float64 differences: half a megabyte, which stays in the cache
 
@@ -208,8 +210,8 @@ class Index:
         """
         squares = self._squares[: self._size]
         if (coarse := self._coarse_for(queries)) is not None:
-            scores, more = coarse.scores(queries, squares)
-            found = self._candidates(scores, count, error + more, 3)
+            scores, reach = coarse.scores(queries, self._size)
+            found = self._candidates(scores, lambda score: reach(score) + 2 * error, len(queries), count, _ROUGHLY)
             if len(found[0]) <= _CANDIDATES * self._size * len(queries):
                 return found
         doubled: Keys = np.multiply(queries, -2, dtype=np.float32)  # a power of two: nothing is rounded
@@ -220,11 +222,12 @@ class Index:
             made += squares[rows].astype(np.float32)
             return made
 
-        return self._candidates(product, count, error, 1)
+        return self._candidates(product, lambda score: score + 2 * error, len(queries), count, 1)
 
     def _coarse_for(self, queries: Keys) -> Coarse | None:
         """The coarse copy, where it serves such a search."""
-        if self._product is None or len(queries) > _FEW or self._size * self.dimension < _MUCH:
+        much = self.dimension >= _LONG and self._size * self.dimension >= _MUCH
+        if self._product is None or len(queries) > _FEW or not much:
             return None
         self._asked += 1
         if self._coarse is None and self._asked > _PATIENCE:
@@ -232,25 +235,29 @@ class Index:
         return self._coarse
 
     def _candidates(
-        self, scored: Callable[[slice], Keys], count: int, error: Distances, width: int
+        self,
+        scored: Callable[[slice], Keys],
+        reach: Callable[[Distances], Distances],
+        queries: int,
+        count: int,
+        width: int,
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Pairs (query, row), queries ascending, that surely contain the `count` nearest keys of each query.
 
-        `scored` gives scores of a slice of keys, float32 (q, rows), which err by at most E, `error` (q,), but for a
-        constant of the query. So the `count` nearest keys all score at most 2 E above the `count`-th score: E for
-        their own error and E for that of the threshold.
+        `scored` gives scores of a slice of keys, float32 (q, rows), and `reach` tells up to which score the nearest may
+        come where `count` keys score so much at most. With scores that err by E that is 2 E above: E for their own
+        error and E for that of the threshold.
 
         The scores are made, of `width` numbers each, and looked through in tiles of keys. Each tile lowers the
         threshold, and is held against it as it stands then; the last one decides.
         """
-        queries = len(error)
         least: Keys = np.full((queries, count), np.inf, dtype=np.float32)
         limit: Keys = least[:, 0]
         found = []
         for tile in _blocks(self._size, max(_SCORES // (queries * width), 4 * _GROUPS * count)):
             scores = scored(tile)
             least = _least(np.concatenate([least, _group_minima(scores, count)], axis=1), count)
-            threshold = least[:, count - 1].astype(np.float64) + 2 * error
+            threshold = reach(least[:, count - 1].astype(np.float64))
             # Rounded up, so that comparing in float32 loses no candidate.
             limit = np.nextafter(threshold.astype(np.float32), np.float32(np.inf))
             of_query, columns = _pairs(scores <= limit[:, None])
