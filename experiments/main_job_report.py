@@ -11,7 +11,7 @@ import numpy as np
 
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 
-SCORES = {"trec-6": (0, 1, 2), "isear": (0, 1, 2), "goemotions-ekman": (0, 1, 2), "semeval2018-ec": (0,)}
+SCORES = {"trec-6": (0, 1, 2), "isear": (0, 1, 2), "goemotions-ekman": (0, 1, 2), "semeval2018-ec": (0, 1, 2)}
 """Data sets and seeds."""
 HIDDEN = {"isear": 7, "trec-6": 6}
 """Data sets and how many classes are hidden in turn."""
