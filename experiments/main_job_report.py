@@ -148,7 +148,8 @@ def _scores(rows: list[dict[str, Any]]) -> str:
     return (
         "## Scores on test\n\nMean and deviation over the seeds; with several labels a text, accuracy is that of whole "
         "label sets. The error is the bootstrap's standard error of the difference between the blend and the better of "
-        "its two voices (1,000 draws of test rows). Fit: wall time of the whole `likewise fit` process.\n\n"
+        "its two voices (1,000 draws of test rows). Fit: wall time of the whole `likewise fit` process, "
+        "beside other work; halts are in it.\n\n"
         + _table(head, main)
         + "\n"
         + PUBLISHED
