@@ -61,13 +61,17 @@ The columns, and the options that give them other names:
 split at each bar | `--label-column`, `--label-separator` |
 | none by default | your own reference for the text; teaching it again updates its example | `--ref-column` |
 
-Other columns are ignored, but `classify --input` keeps them beside the answers. Where the input has a column of an
-answer's name, the answer's is called `predicted_` and that name, with as many `predicted_` as it takes.
+Other columns are ignored, but `classify --input` keeps them beside the answers (times of a Parquet file as text). Where
+the input has a column of an answer's name, the answer's is called `predicted_` and that name, with as many `predicted_`
+as it takes.
 
 A row that cannot be used ends the command, and the message names its line; nothing has been changed then. With
 `--skip-invalid REJECTS` such rows go to that file, `{{"line": ..., "reason": ..., "fields": {{...}}}}` a line, and the
-others count. `classify --input` goes on either way. A file that is written appears when it is complete, or not at all,
-and is never one that is read.
+others count; those of `--dev` and `--source` have to be sound. `classify --input` goes on either way. A file that is
+written appears when it is complete, or not at all, and is never one that is read, nor in the model's directory.
+
+A time (`--as-of`, `diff`, `revert`) is ISO 8601, in UTC unless it says otherwise; without a fraction of a second it
+means the end of that second.
 
 ## JSON
 

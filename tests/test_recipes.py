@@ -76,13 +76,14 @@ def test_a_recipe_that_aligns_nothing_has_no_objective_to_choose(name: str) -> N
 
 
 def test_settings_of_contrast_reach_the_stages_that_contrast() -> None:
-    given = Settings(
-        contrastive_temperature=0.5, projection="linear", preservation=3, batches="stratified", per_class=2
-    )
+    given = Settings(contrastive_temperature=0.5, projection="linear", preservation=3, per_class=2)
     (made,) = planned(RECIPES["retrofit"], False, given)
     (own,) = RECIPES["retrofit"].stages
-    fields = {"temperature": 0.5, "projection": "linear", "preservation": 3, "batches": "stratified", "per_class": 2}
-    assert made == replace(own, **fields)
+    assert made == replace(own, temperature=0.5, projection="linear", preservation=3, per_class=2)
+    (made,) = planned(RECIPES["retrofit"], False, Settings(batches="stratified"))
+    assert made == replace(own, batches="stratified")
+    with pytest.raises(SettingError, match="per_class: found it with stratified batches"):
+        planned(RECIPES["retrofit"], False, Settings(batches="stratified", per_class=2))
     given = Settings(contrastive_temperature=0.5, gamma=0, shared_labels="any")
     (made,) = planned(RECIPES["multilabel-knn"], False, given)
     (own,) = RECIPES["multilabel-knn"].stages
