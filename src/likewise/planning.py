@@ -56,7 +56,7 @@ def planned(recipe: Recipe, few: bool, settings: Settings, scratch: bool = False
     if scratch and (recipe.frozen_too or not recipe.stages or any(stage.frozen for stage in recipe.stages[:1])):
         raise SettingError(
             f"encoder: recipe {recipe.name!r} uses the encoder as it comes, and this one starts from nothing; recipes "
-            "that train it are " + _recipes(lambda stage: not stage.frozen, lambda recipe: not recipe.frozen_too)
+            "that train it are " + recipes_with(lambda stage: not stage.frozen, lambda recipe: not recipe.frozen_too)
         )
     if scratch and settings.pooling is not None:
         raise SettingError(
@@ -95,7 +95,7 @@ def check_source(recipe: Recipe, given: bool) -> None:
     if given and not recipe.needs_source:
         raise SettingError(
             f"source: recipe {recipe.name!r} learns from no second data set; recipes that do are "
-            + _recipes(lambda stage: stage.data != "target")
+            + recipes_with(lambda stage: stage.data != "target")
         )
 
 
@@ -105,7 +105,7 @@ def check_training(recipe: Recipe, given: Mapping[str, object]) -> None:
     It is for whoever names recipe and settings in one breath; settings that are kept or searched over may be idle.
     """
     if not recipe.stages and (idle := next((name for name in TRAINING if name in given), None)):
-        others = _recipes(lambda stage: True)
+        others = recipes_with(lambda stage: True)
         raise SettingError(f"{idle}: recipe {recipe.name!r} trains nothing; recipes that do are {others}")
 
 
@@ -116,7 +116,7 @@ def _contrasted(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings
         if value is None:
             continue
         if not any(_contrasts(stage, name) for stage in stages):
-            others = _recipes(lambda stage, name=name: bool(_contrasts(stage, name)))  # type: ignore[misc]
+            others = recipes_with(lambda stage, name=name: bool(_contrasts(stage, name)))  # type: ignore[misc]
             raise SettingError(f"{name}: recipe {recipe.name!r} has no use for it; recipes that do are {others}")
         stages = tuple(
             replace(stage, **{CONTRAST[kind][name]: value for kind in _contrasts(stage, name)}) for stage in stages
@@ -136,7 +136,7 @@ def _aligned(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings) -
     if settings.objective is None:
         return stages
     if not any(stage.alignment for stage in stages):
-        others = _recipes(lambda stage: stage.alignment > 0)
+        others = recipes_with(lambda stage: stage.alignment > 0)
         raise SettingError(f"objective: recipe {recipe.name!r} aligns no embeddings; recipes that do are {others}")
     weight = OBJECTIVES[settings.objective]
 
@@ -147,6 +147,6 @@ def _aligned(recipe: Recipe, stages: tuple[Schedule, ...], settings: Settings) -
     return tuple(map(other, stages))
 
 
-def _recipes(which: Callable[[Schedule], bool], also: Callable[[Recipe], bool] = lambda recipe: True) -> str:
+def recipes_with(which: Callable[[Schedule], bool], also: Callable[[Recipe], bool] = lambda recipe: True) -> str:
     """The names of the recipes with such a stage that are so themselves."""
     return ", ".join(name for name, recipe in RECIPES.items() if any(map(which, recipe.stages)) and also(recipe))

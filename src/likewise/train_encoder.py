@@ -23,8 +23,9 @@ from likewise.encoding.names import DEFAULT
 from likewise.errors import SettingError
 from likewise.files import made_whole, refuse_taken, temporary_root
 from likewise.job import Job, checked
+from likewise.planning import recipes_with
 from likewise.progress import Progress
-from likewise.recipes import RECIPES, Recipe, recipe_named
+from likewise.recipes import recipe_named
 from likewise.settings import Settings
 from likewise.training.schedule import Schedule
 from likewise.types import Task
@@ -72,8 +73,8 @@ def train_encoder(
     """
     progress, chosen, place = progress or Progress(), settings or Settings.resolve(), Path(os.path.abspath(target))
     plan = recipe_named(recipe)
-    if not _trains(plan):
-        training = ", ".join(name for name, other in RECIPES.items() if _trains(other))
+    if not any(map(_trains, plan.stages)):
+        training = recipes_with(_trains)
         raise SettingError(f"recipe {recipe!r} trains no encoder; recipes that do are {training}")
     refuse_taken(place)
     require_training()
@@ -92,9 +93,9 @@ def train_encoder(
     return summary
 
 
-def _trains(recipe: Recipe) -> bool:
-    """Whether a recipe trains an encoder, and not only a classifier on it."""
-    return any(not stage.frozen for stage in recipe.stages)
+def _trains(stage: Schedule) -> bool:
+    """Whether a stage trains an encoder, and not only a classifier on it."""
+    return not stage.frozen
 
 
 def _trained(job: Job, target: Path, started: float) -> EncoderSummary:

@@ -21,10 +21,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-Keys = npt.NDArray[np.float32]
+from likewise.datastore.arrays import UNIT32, Distances, Keys, blocks, grown, squared_norms
+
 Codes = npt.NDArray[np.uint8]
 Digits = npt.NDArray[np.int8]
-Wide = npt.NDArray[np.float64]
 Product = Callable[[Codes, Digits], npt.NDArray[np.int32]]
 """Codes (n, d) and digits (d, m) -> their product, transposed: (m, n), exactly."""
 
@@ -36,7 +36,6 @@ _DIGIT = 63
 _BASE = 2 * _DIGIT  # steps of the second digit in one of the first
 _ROWS = 4096  # keys that are coded at a time
 _SPOILT = 4.0  # keys that are coded so many times as badly as the first ones want new steps
-_UNIT32 = 2.0**-24
 _UNDERFLOW = 2.0**-110  # what float32 loses of the smallest numbers, times any whole number
 
 
@@ -50,6 +49,8 @@ class Coarse:
         self._step: Keys = np.where(high > low, (high - low) / np.float32(_LEVELS), np.finfo(np.float32).tiny)
         self._codes: Codes = np.empty((capacity, keys.shape[1]), dtype=np.uint8)
         self._squares: Keys = np.empty(capacity, dtype=np.float32)  # |k'|^2
+        # How long an o + s c may be on the way: what rounding is measured by.
+        self._width = float(np.linalg.norm(low.astype(np.float64))) + _LEVELS * float(np.linalg.norm(self._step))
         self._error = 0.0  # e
         self.put(0, keys)
         self._usual = self._error
@@ -61,36 +62,32 @@ class Coarse:
 
     def reserve(self, capacity: int, size: int) -> None:
         """Make room for `capacity` rows, of which `size` are kept."""
-        codes: Codes = np.empty((capacity, self._codes.shape[1]), dtype=np.uint8)
-        squares: Keys = np.empty(capacity, dtype=np.float32)
-        codes[:size], squares[:size] = self._codes[:size], self._squares[:size]
-        self._codes, self._squares = codes, squares
+        self._codes, self._squares = grown(self._codes, capacity, size), grown(self._squares, capacity, size)
 
     def put(self, start: int, keys: Keys) -> None:
         """Code keys as the rows from `start` on."""
         worst = 0.0
         with np.errstate(over="ignore"):
-            for at in range(0, len(keys), _ROWS):
-                left: Keys = keys[at : at + _ROWS] - self._origin
+            for part in blocks(len(keys), _ROWS):
+                left: Keys = keys[part] - self._origin
                 codes: Keys = np.rint(left / self._step)
                 np.clip(codes, 0, _LEVELS, out=codes)
-                rows = slice(start + at, start + at + len(left))
+                rows = slice(start + part.start, start + part.stop)
                 self._codes[rows] = codes
                 codes *= self._step
                 left -= codes
                 codes += self._origin
-                self._squares[rows] = np.einsum("ij,ij->i", codes, codes, dtype=np.float64, casting="safe")
+                self._squares[rows] = squared_norms(codes)
                 worst = max(worst, float(np.einsum("ij,ij->i", left, left).max()) ** 0.5)
         # Each number was rounded four times, and the sum of their squares a time for each.
-        width = float(np.linalg.norm(self._origin.astype(np.float64))) + _LEVELS * float(np.linalg.norm(self._step))
-        worst += _UNIT32 * (8 * (width + worst) + keys.shape[1] * worst) + _UNDERFLOW
+        worst += UNIT32 * (8 * (self._width + worst) + keys.shape[1] * worst) + _UNDERFLOW
         self._error = max(self._error, worst)
 
     def move(self, row: int, to: int) -> None:
         """Let one row take another's place."""
         self._codes[to], self._squares[to] = self._codes[row], self._squares[row]
 
-    def scores(self, queries: Keys, size: int) -> tuple[Callable[[slice], Keys], Callable[[Wide], Wide]]:
+    def scores(self, queries: Keys, size: int) -> tuple[Callable[[slice], Keys], Callable[[Distances], Distances]]:
         """For queries (q, d): what scores the rows of a slice, float32 (q, rows); and what tells from a score of each
         query, which some keys do not exceed, the score, (q,), that no nearer key exceeds. `size` rows are in use."""
         wanted = queries.astype(np.float64)
@@ -102,8 +99,10 @@ class Coarse:
         digits = np.concatenate([first, second]).T.astype(np.int8)
         factor = (-2 * tick).astype(np.float32)
         squares = self._squares[:size]
-        most = _LEVELS * np.abs(scaled).sum(axis=1) + float(squares.max(initial=0))  # of any score
-        off = 2 * _LEVELS * left + 16 * _UNIT32 * most + _UNDERFLOW  # |p|
+        longest = float(squares.max(initial=0))
+        most = _LEVELS * np.abs(scaled).sum(axis=1) + longest  # of any score
+        # A number of k' is off by what o and s c are rounded by, however small it is itself.
+        off = 2 * _LEVELS * left + 16 * UNIT32 * (most + self._width * longest**0.5) + _UNDERFLOW  # |p|
         constant = np.einsum("ij,ij->i", wanted, wanted - 2 * self._origin)  # C
 
         def score(rows: slice) -> Keys:
@@ -116,9 +115,9 @@ class Coarse:
             made += squares[rows]
             return made
 
-        def reach(scores: Wide) -> Wide:
-            distance: Wide = np.sqrt(np.maximum(scores + constant + off, 0)) + 2 * self._error
-            limit: Wide = distance**2 - constant + off
+        def reach(scores: Distances) -> Distances:
+            distance: Distances = np.sqrt(np.maximum(scores + constant + off, 0)) + 2 * self._error
+            limit: Distances = distance**2 - constant + off
             return limit
 
         return score, reach

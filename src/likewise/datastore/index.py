@@ -9,24 +9,21 @@ nor on the other queries of the batch, nor on what proposed it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from likewise.datastore.arrays import UNIT32, Distances, Keys, blocks, grown, squared_norms
 from likewise.datastore.coarse import WIDEST, Coarse, Product
 
 Ids = npt.NDArray[np.int64]
-Keys = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
-Distances = npt.NDArray[np.float64]
 
-_Number = TypeVar("_Number", np.int32, np.int64, np.float32, np.float64)
 _Whole = TypeVar("_Whole", np.int32, np.int64)
 
-_UNIT32 = 2.0**-24  # unit round-off of float32
 _UNIT64 = 2.0**-53
 _TINY32 = 2.0**-126  # smallest normal float32: what an underflowing product may lose
 _LARGE32 = 2.0**120  # above it a float32 product may overflow, and every key is a candidate
@@ -106,7 +103,7 @@ class Index:
         self._ids[start:end] = new_ids
         self._codes[start:end] = new_codes
         self._keys[start:end] = new_keys
-        self._squares[start:end] = _squared_norms(new_keys)
+        self._squares[start:end] = squared_norms(new_keys)
         self._rows.update(zip(listed, range(start, end), strict=True))
         self._size = end
         if self._coarse is not None:
@@ -156,7 +153,7 @@ class Index:
         if count:
             error = self._error(wanted, count)
             at_once = _SCORES // self._size if error is None else min(_QUERIES, _SCORES // count)
-            for block in _blocks(len(wanted), max(1, at_once)):
+            for block in blocks(len(wanted), max(1, at_once)):
                 rows, found = self._nearest(wanted[block], count, None if error is None else error[block])
                 ids[block], distances[block], codes[block] = self._ids[rows], found, self._codes[rows]
         return Hits(ids, distances, codes)
@@ -172,12 +169,12 @@ class Index:
         None where every key is a candidate: as many are sought, or float32 products could overflow.
         """
         largest = float(np.sqrt(self._squares[: self._size].max()))
-        norms = np.sqrt(_squared_norms(queries))
+        norms = np.sqrt(squared_norms(queries))
         if self._size == count or (norms.max(initial=0) + largest) ** 2 > _LARGE32:
             return None
         m = self.dimension
-        growth = m * _UNIT32 / (1 - m * _UNIT32)
-        error: Distances = 2 * (growth + 2 * _UNIT32) * norms * largest + 3 * _UNIT32 * largest**2
+        growth = m * UNIT32 / (1 - m * UNIT32)
+        error: Distances = 2 * (growth + 2 * UNIT32) * norms * largest + 3 * UNIT32 * largest**2
         error += 2 * (m + 8) * _UNIT64 * (norms + largest) ** 2 + 4 * m * _TINY32
         return error
 
@@ -188,7 +185,7 @@ class Index:
         else:
             of_query, rows = self._proposed(queries, count, error)
         squared = np.empty(len(rows), dtype=np.float64)
-        for part in _blocks(len(rows), max(1, _DIFFERENCES // self.dimension)):
+        for part in blocks(len(rows), max(1, _DIFFERENCES // self.dimension)):
             difference = queries[of_query[part]].astype(np.float64)
             difference -= self._keys[rows[part]]
             squared[part] = np.square(difference, out=difference).sum(axis=1)
@@ -254,7 +251,7 @@ class Index:
         least: Keys = np.full((queries, count), np.inf, dtype=np.float32)
         limit: Keys = least[:, 0]
         found = []
-        for tile in _blocks(self._size, max(_SCORES // (queries * width), 4 * _GROUPS * count)):
+        for tile in blocks(self._size, max(_SCORES // (queries * width), 4 * _GROUPS * count)):
             scores = scored(tile)
             least = _least(np.concatenate([least, _group_minima(scores, count)], axis=1), count)
             threshold = reach(least[:, count - 1].astype(np.float64))
@@ -294,18 +291,12 @@ class Index:
         if size <= len(self._ids):
             return
         capacity = max(size + size // 8, len(self._ids) * 3 // 2, 16)
-        self._ids = _grown(self._ids, capacity, self._size)
-        self._codes = _grown(self._codes, capacity, self._size)
-        self._keys = _grown(self._keys, capacity, self._size)
-        self._squares = _grown(self._squares, capacity, self._size)
+        self._ids = grown(self._ids, capacity, self._size)
+        self._codes = grown(self._codes, capacity, self._size)
+        self._keys = grown(self._keys, capacity, self._size)
+        self._squares = grown(self._squares, capacity, self._size)
         if self._coarse is not None:
             self._coarse.reserve(capacity, self._size)
-
-
-def _grown(array: npt.NDArray[_Number], capacity: int, size: int) -> npt.NDArray[_Number]:
-    larger = np.empty((capacity, *array.shape[1:]), dtype=array.dtype)
-    larger[:size] = array[:size]
-    return larger
 
 
 def _column(values: npt.ArrayLike, dtype: type[_Whole], name: str) -> npt.NDArray[_Whole]:
@@ -326,12 +317,6 @@ def _distinct(ids: Ids) -> list[int]:
         repeated, _ = Counter(listed).most_common(1)[0]
         raise ValueError(f"example {repeated} is given twice")
     return listed
-
-
-def _squared_norms(matrix: Keys) -> Distances:
-    """Squared Euclidean norms of the rows, in float64 and without a float64 copy of the whole matrix."""
-    squares: Distances = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64, casting="safe")
-    return squares
 
 
 def _group_minima(scores: Keys, count: int) -> Keys:
@@ -356,8 +341,3 @@ def _pairs(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArr
     """Row and column of every true entry, rows ascending."""
     rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])  # far faster than nonzero in two dimensions
     return rows, columns
-
-
-def _blocks(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover range(count)."""
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

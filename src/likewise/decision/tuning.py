@@ -188,7 +188,7 @@ def tune(folds: Sequence[Fold], task: Task, measure: Measure, search: Search, gr
         threshold, each = label_thresholds(problem.truth, probabilities, measure)
         tuned = replace(tuned, threshold=threshold, thresholds=dict(zip(problem.labels, each, strict=True)))
     voices = {"head": head.probabilities, "neighbours": voted, "blend": probabilities}
-    return replace(tuned, scores={name: turned(measure, problem.score(p)) for name, p in voices.items()})
+    return replace(tuned, scores=problem.told(voices))
 
 
 def scores(
@@ -212,7 +212,7 @@ def scores(
     said = _Head(tuned.head, problem.held(heads, missing=0.0), problem.known_to_heads())
     voted = _Vote(tuned.dimensions, tuned.k, tuned.temperature, found).probabilities()
     voices = {"head": said.probabilities, "neighbours": voted, "blend": problem.mixed(voted, said, tuned.lambda_)}
-    return {name: turned(measure, problem.score(p)) for name, p in voices.items()}
+    return problem.told(voices)
 
 
 def probe(embeddings: Embeddings, label_sets: LabelSets, task: Task) -> LinearHead:
@@ -279,6 +279,10 @@ class _Problem:
         if self.task == "multi":
             return float(objective(self._sweep.counts(probabilities)).max())
         return float(objective(count_columns(self._true_columns, probabilities.argmax(axis=1), len(self.labels))))
+
+    def told(self, voices: Mapping[str, Matrix]) -> dict[str, float]:
+        """The measure of each voice as it is called: a loss is the smaller the better."""
+        return {name: turned(self.measure, self.score(said)) for name, said in voices.items()}
 
     def likelihood(self, probabilities: Matrix) -> float:
         """Mean log-likelihood of the truth."""
