@@ -39,7 +39,7 @@ def embedded(connection: Connection, of_texts: Iterable[int], fingerprint: str) 
 def vectors(
     connection: Connection, wanted: Sequence[int], fingerprint: str, storage: Storage
 ) -> npt.NDArray[np.float32]:
-    """The texts' embeddings by this encoder, float32 (n, d), in the order of `wanted`; (0, 0) for none wanted.
+    """The embeddings by this encoder of one text or more, float32 (n, d), in the order of `wanted`.
 
     Raises NotEmbedded, naming the text, where one is missing, ModelDamaged where one is of another length.
     """
@@ -67,7 +67,8 @@ def vectors(
                     f"expected {out.shape[1] * kind.itemsize}; restore the datastore from a backup"
                 )
             out[places[text_id]] = np.frombuffer(stored, dtype=kind)
-    return np.empty((0, 0), dtype=np.float32) if out is None else out
+    assert out is not None
+    return out
 
 
 def not_embedded(connection: Connection, wanted: Iterable[int], fingerprint: str) -> dict[int, str]:

@@ -86,6 +86,8 @@ class LedgerView:
         (0, 0) when none is asked for. Raises NotEmbedded for one that is missing, ModelDamaged for one of another
         length.
         """
+        if not text_ids:
+            return np.empty((0, 0), dtype=np.float32)
         return self._store.read(lambda connection: vectors(connection, text_ids, fingerprint, self.storage))
 
     def examples(
