@@ -209,6 +209,8 @@ def test_settings_of_the_answering_side(fitted: Path) -> None:
         model.classify("parcel")
     with pytest.raises(SettingError, match="did you mean 'neighbours'"):
         Model.open(fitted, neighbors=3)
+    with pytest.raises(SettingError, match=r"holdout: nothing would read it here; expected one of .*neighbours"):
+        Model.open(fitted, holdout=0.5)
     with pytest.raises(ModelNotFound):
         Model.open(fitted / "nowhere")
 

@@ -287,6 +287,7 @@ REFUSED: dict[str, Callable[[Model], object]] = {
     "an id that is no whole number": lambda m: m.forget([1, 2.5]),  # type: ignore[list-item]
     "two new labels": lambda m: m.relabel(1, ["delivery", "invoice"]),
     "a new label for a list of ids": lambda m: m.relabel([1], "invoice"),
+    "an id with two labels": lambda m: m.relabel([1, 1], ["invoice", "delivery"]),
     "an id too few": lambda m: m.relabel([1], ["invoice", "delivery"]),
     "a rename of nothing": lambda m: m.rename_label("delivry", "post"),
     "a rename onto a label": lambda m: m.rename_label("delivery", "invoice"),

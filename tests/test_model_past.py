@@ -143,6 +143,14 @@ def test_a_past_model_is_not_changed(model: Model, change: Callable[[Model], obj
     assert model.revision == 2
 
 
+def test_a_past_model_is_not_copied(model: Model, tmp_path: Path) -> None:
+    with model.as_of(1) as past:
+        for write in (past.save, past.copy_to):
+            with pytest.raises(UsageError, match="revert the copy"):
+                write(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_model_that_was_never_saved_has_a_past_too(tiny_encoder: Path) -> None:
     texts, labels = zip(*ROWS, strict=True)
     with fit(texts, labels, recipe="frozen", encoder=str(tiny_encoder)) as model:

@@ -63,6 +63,12 @@ def same(found: list[Prediction], expected: list[Prediction]) -> bool:
     )
 
 
+def test_a_refit_takes_no_setting_that_it_would_not_read(model: Model) -> None:
+    with pytest.raises(SettingError, match="neighbours: nothing would read it here"):
+        model.refit(neighbours=3)
+    assert model.info.generation == 1
+
+
 def test_a_refit_keeps_ids_refs_and_history(model: Model, other: str) -> None:
     texts, labels = zip(*NEW, strict=True)
     model.teach(list(texts), list(labels))

@@ -22,7 +22,7 @@ import likewise.saving
 from likewise.bundle import Layout, read_manifest, write_manifest
 from likewise.checking import check
 from likewise.datastore.ledger import Ledger
-from likewise.errors import LedgerBusy, LedgerError, ModelError
+from likewise.errors import LedgerBusy, LedgerError, LedgerMoved, ModelError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.settings import Settings
@@ -211,6 +211,45 @@ def test_saving_replaces_nothing(temporary: Model, fitted: Path, tmp_path: Path)
     assert all(after[path] == content for path, content in before.items() if path.is_relative_to(folder))
     assert temporary.path is None
     assert temporary.classify("my parcel").revision == 2
+
+
+def test_no_model_is_saved_in_a_model(temporary: Model, fitted: Path, tmp_path: Path) -> None:
+    outer = Path(shutil.copytree(fitted, tmp_path / "outer"))
+    (tmp_path / "link").symlink_to(outer / "generations")
+    for place in (outer / "x", tmp_path / "link" / "x"):
+        for write in (temporary.save, temporary.copy_to):
+            with pytest.raises(ModelError, match=r"lies in a model, .*outer; choose another path"):
+                write(place)
+    assert check(outer) == []
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_directory_that_went_from_under_an_open_model_takes_no_change(
+    fitted: Path, tmp_path: Path, replaced: bool
+) -> None:
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    with Model.open(path) as model:
+        model.relabel(1, "health")
+        shutil.rmtree(path)
+        if replaced:
+            shutil.copytree(fitted, path)  # as from a backup
+        for use in (lambda: model.relabel(2, "health"), lambda: model.classify("why"), lambda: model.labels):
+            with pytest.raises(LedgerMoved, match="removed or replaced since it was opened; open the model again"):
+                use()
+    assert path.exists() == replaced
+    if replaced:
+        assert check(path) == []
+        with Model.open(path) as again:
+            assert again.revision == 2
+
+
+def test_a_snapshot_that_cannot_be_read_is_taken_away(fitted: Path, tmp_path: Path) -> None:
+    layout = Layout(Path(shutil.copytree(fitted, tmp_path / "model")))
+    layout.snapshot.write_text("garbage")
+    assert [line for line in check(layout.root) if "it will be made again" in line]
+    with Model.open(layout.root) as model, Model.open(fitted) as other:
+        assert model.classify(TEXTS) == other.classify(TEXTS)
+    assert check(layout.root) == []
 
 
 def test_saving_where_no_model_can_be(temporary: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

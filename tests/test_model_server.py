@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -308,14 +309,59 @@ def test_followers_converge_after_every_burst_and_a_paused_one_catches_up(model:
             one.process.communicate()
 
 
-def test_a_change_to_a_place_that_was_left_is_refused(local: Model, place: str) -> None:
+def test_a_change_is_made_where_the_datastore_went(local: Model, place: str) -> None:
     assert local.path is not None
     with Model.open(local.path) as behind:
         left = behind._ledger._store
         local.move(place)
         behind._ledger._store = left  # as if the move came between its look and its change
-        with pytest.raises(LedgerError, match="was moved to"):
-            behind._ledger.forget([1])
-        assert behind.classify("why").revision == 2
-        behind.forget(1)
+        assert behind._ledger.forget([1]).revision == 3
         assert 1 not in [example.id for example in local.examples()]
+        assert behind.classify("why").revision == 3
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_whoever_only_looks_things_up_follows_a_move(local: Model, place: str, there: bool) -> None:
+    assert local.path is not None
+    if not there:
+        local.move(place)
+    with Model.open(local.path) as other, other.as_of(1) as past:
+        before = past.labels, past.examples()
+        local.move(place if there else "sqlite")
+        local.teach("a sick bird", "health")
+        assert (other.revision, other.labels, other.size) == (local.revision, local.labels, local.size)
+        assert other.examples() == local.examples()
+        assert [change.action for change in other.history(2)] == ["taught", "moved"]
+        assert other.history_of(1) == local.history_of(1)
+        assert (past.labels, past.examples()) == before
+        assert other.relabel(1, "health").updated == 1
+        assert local.examples([1])[0].labels == ("health",)
+
+
+def test_a_change_that_waits_while_the_datastore_leaves_the_server_is_made_where_it_goes(model: Model) -> None:
+    assert model.path is not None
+    with Model.open(model.path) as writer, ThreadPoolExecutor(2) as both:
+        with model._ledger._store.write():  # holds the lock: the others queue, the move first
+            moved = both.submit(model.move, "sqlite")
+            eventually(lambda: waiting(model) == 1)
+            changed = both.submit(writer.relabel, 1, "health")
+            eventually(lambda: waiting(model) == 2)
+        assert (moved.result(), changed.result().revision) == (3, 4)
+    with Model.open(model.path) as again:
+        assert again.examples([1])[0].labels == ("health",)
+        assert [change.action for change in again.history(2)] == ["relabelled", "moved"]
+
+
+def waiting(model: Model) -> int:
+    """How many transactions wait for the lock of the model's datastore."""
+    asked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return int(model._ledger._store.read(lambda connection: connection.exec_driver_sql(asked).scalar_one()))
+
+
+def test_another_directory_that_shares_the_server_stays_with_it(model: Model, tmp_path: Path) -> None:
+    assert model.path is not None
+    with Model.open(shutil.copytree(model.path, tmp_path / "shares")) as shares:
+        model.move("sqlite")
+        (number,) = shares.teach("a sick bird", "health").ids
+        assert [example.id for example in shares.examples(label="health")] == [number]
+        assert model.examples(label="health") == []

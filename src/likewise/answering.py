@@ -18,7 +18,7 @@ from likewise.datastore.ledger import Ledger, is_url
 from likewise.errors import LedgerAway, ModelDamaged, ModelError
 from likewise.following import Follower
 from likewise.settings import Settings
-from likewise.state import State, Voices
+from likewise.state import State, Voices, generation_of
 from likewise.types import Neighbour, Prediction, Scores
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Answering:
         self._recent: dict[bytes, tuple[NDArray[np.float32], NDArray[np.float32] | None]] = {}
         self.settings = settings
         self._follower: Follower | None = None
+        self._settled = 0  # the last revision up to which generation and datastore are those that the directory names
         self.attach(layout, manifest, ledger)
 
     def attach(self, layout: Layout, manifest: Manifest, ledger: Ledger) -> None:
@@ -67,12 +68,16 @@ class Answering:
         state = self._fresh_state(manifest, decision, ledger)
         if state.read(layout.snapshot):
             state.read_texts(ledger)
+        elif self.at is None and not ledger.read_only and generation_of(layout.snapshot) is None:
+            with contextlib.suppress(OSError):  # no one can read it: it is made again when that saves work
+                layout.snapshot.unlink(missing_ok=True)
         if state.revision > ledger.revision():  # an older ledger was put in place: it is the truth
             state = self._fresh_state(manifest, decision, ledger)
             with contextlib.suppress(OSError):  # once the ledger is as far, the snapshot would look right
                 layout.snapshot.unlink(missing_ok=True)
         self.manifest, self.decision, self._state = manifest, decision, state
         self._layout, self._ledger = layout, ledger
+        ledger.belong(self)
         self._on_server = is_url(ledger.name)
         self.stale = False
         if self._follower is not None:
@@ -142,9 +147,7 @@ class Answering:
         Where the server that keeps the ledger is away, it is the last state, if there is one, and `stale` is true.
         """
         try:
-            last = self._ledger.revision()
-            if last != self._state.seen and self._ledger.renewed(self._state.seen):
-                self.renew()
+            last = self._settle()
             self._state.follow(self._ledger, self.at, last)
             self.stale = False
         except LedgerAway:
@@ -152,6 +155,26 @@ class Answering:
                 raise
             self.stale = True
         return self._state
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, where the directory says now that it is."""
+        self._settle()
+        return self._ledger
+
+    def place(self) -> str:
+        """Where the directory says now that the datastore is."""
+        return str(datastore_of(self._layout, read_manifest(self._layout.root)))
+
+    def _settle(self) -> int:
+        """Take up the generation and the datastore that the directory names now; the ledger's last revision."""
+        last = self._ledger.revision()
+        if last != self._settled:
+            with self.lock:
+                if self._ledger.renewed(self._settled):
+                    self.renew()
+                self._settled = last
+        return last
 
     def catch_up(self) -> None:
         """Come to the revision that is to be answered from, before anyone asks."""
@@ -227,8 +250,10 @@ class Answering:
         """None where an example that was to be cited has just been erased by another process."""
         with self._answerable(texts) as (state, voices_now):
             if not state.labels:
-                when = "is left in this model" if self.at is None else f"was in this model at revision {self.at}"
-                raise ModelError(f"no labelled example {when}; teach it some first")
+                if self.at is not None:
+                    raise ModelError(f"no labelled example was in this model at revision {self.at}; "
+                                     "look at the history and choose a later one")  # fmt: skip
+                raise ModelError("no labelled example is left in this model; teach it some first")
             voices = voices_now()
             wanted = set(voices.hits.ids[:, :cite].ravel().tolist())
             cited = self._cited(wanted, state)

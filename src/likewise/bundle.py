@@ -30,7 +30,7 @@ from likewise.decision.head import HeadSettings, LinearHead
 from likewise.decision.tuning import Tuned
 from likewise.decision.whitening import Whitening
 from likewise.errors import LedgerError, ModelDamaged, ModelForeign, ModelNewer, ModelNotFound
-from likewise.files import copy_tree, digest, sync, sync_all, write_arrays, write_json
+from likewise.files import MANIFEST, copy_tree, digest, sync, sync_all, write_arrays, write_json
 from likewise.types import Task
 
 FORMAT = 1
@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def manifest(self) -> Path:
-        return self.root / "likewise.json"
+        return self.root / MANIFEST
 
     @property
     def datastore(self) -> Path:

@@ -104,6 +104,14 @@ class LedgerAway(LedgerError):
     """The server that keeps the ledger cannot be reached; it may be there again soon."""
 
 
+class LedgerUnsure(LedgerAway):
+    """The server was lost in the moment of a commit: the change may be there or not."""
+
+
+class LedgerMoved(LedgerError):
+    """The datastore is not where it was opened: it was moved, replaced or removed. Opening the model again helps."""
+
+
 class LedgerBusy(LedgerError):
     """Another process held the write lock for longer than we wait."""
 

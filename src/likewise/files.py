@@ -20,6 +20,9 @@ from safetensors.numpy import save_file
 
 from likewise.errors import ModelError
 
+MANIFEST = "likewise.json"
+"""The file that makes a directory a model."""
+
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON so that a reader sees the old file or the new one, also after a power loss."""
@@ -110,9 +113,17 @@ def temporary_root() -> Path:
     return Path(tempfile.mkdtemp(prefix="likewise-"))
 
 
+def refuse_inside(target: Path) -> None:
+    """ModelError where a path, links followed, lies in a model's directory."""
+    for folder in Path(os.path.realpath(target)).parents:
+        if (folder / MANIFEST).is_file():
+            raise ModelError(f"{target}: lies in a model, {folder}; choose another path")
+
+
 def refuse_taken(target: Path) -> None:
-    """ModelError unless a model can be written to `target`: nothing is there, or an empty directory."""
+    """ModelError unless a model can be written to `target`: to nothing, or an empty directory, and in no model."""
     place = Path(os.path.realpath(target))
+    refuse_inside(target)
     try:
         if place.is_symlink() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
             raise ModelError(f"{target}: there is something already; choose another path, or remove it first")

@@ -22,11 +22,12 @@ from likewise.bundle import Layout, Manifest, datastore_of, read_manifest
 from likewise.comparing import changed_answers, differences
 from likewise.datastore.ledger import Ledger, NewExample
 from likewise.erasing import erase
-from likewise.errors import LedgerReadOnly, LikewiseError, ModelError, RevisionError, UsageError
+from likewise.errors import LedgerReadOnly, LikewiseError, RevisionError, UsageError
+from likewise.files import refuse_inside
 from likewise.moving import move
 from likewise.progress import Progress
 from likewise.saving import copy, save
-from likewise.settings import Settings
+from likewise.settings import Settings, check_scopes
 from likewise.types import (
     Change,
     ChangedAnswer,
@@ -48,6 +49,7 @@ from likewise.validation import (
     check_number,
     check_parts,
     check_refs,
+    check_repeats,
     check_string,
     check_texts,
 )
@@ -91,8 +93,9 @@ class Model:
         """Open a model directory, read-only where it may not be written.
 
         `settings` are those of the answering side (see `Settings`). ModelNotFound, ModelForeign, ModelNewer or
-        ModelDamaged when there is no such model to be opened, SettingError for an unknown setting.
+        ModelDamaged when there is no such model to be opened, SettingError for an unknown setting or another side's.
         """
+        check_scopes(settings, "answer")
         return cls(Path(path), Settings.resolve(**settings))
 
     def _read(self, root: Path) -> Manifest:
@@ -129,12 +132,12 @@ class Model:
     @property
     def revision(self) -> int:
         """The ledger's latest revision; for a past model its own."""
-        return self._ledger.revision() if self._at is None else self._at
+        return self._answering.ledger.revision() if self._at is None else self._at
 
     @property
     def labels(self) -> dict[str, int]:
         """The labels, sorted, with the number of examples that bear each."""
-        return self._ledger.labels(self._at)
+        return self._answering.ledger.labels(self._at)
 
     @property
     def info(self) -> Manifest:
@@ -150,7 +153,7 @@ class Model:
     @property
     def size(self) -> int:
         """How many examples there are."""
-        return self._ledger.example_count(self._at)
+        return self._answering.ledger.example_count(self._at)
 
     # Answers
 
@@ -271,6 +274,7 @@ class Model:
             labels = [cast(Labels, labels)]
         numbers = check_ids(ids, paired=True)
         label_sets = check_label_sets(labels, len(numbers), self.task)
+        check_repeats(numbers, label_sets)
         said, last = check_string(note, "note"), check_number(seen, "seen")
         with self._writable() as ledger:
             return ledger.relabel(numbers, label_sets, by=who(by), note=said, seen=last)
@@ -305,7 +309,7 @@ class Model:
         `contains` is a part of the text, or several that all have to be in it, in upper or lower case. A page begins
         after `after_id` and holds at most `limit`.
         """
-        return self._ledger.examples(
+        return self._answering.ledger.examples(
             ids=None if ids is None else check_ids(ids), label=check_string(label, "label"),
             ref=check_string(ref, "ref"), contains=check_parts(contains),
             after_id=check_number(after_id, "after_id") or 0, limit=check_number(limit, "limit"), at=self._at,
@@ -317,12 +321,12 @@ class Model:
         """The changes up to this model's revision, or `before` another, newest first, at most `limit`."""
         before = check_number(before, "before")
         upto = self._at if before is None else before - 1 if self._at is None else min(before - 1, self._at)
-        return self._ledger.revisions(check_number(limit, "limit"), upto)
+        return self._answering.ledger.revisions(check_number(limit, "limit"), upto)
 
     def history_of(self, example: int) -> list[ExampleVersion]:
         """What each change made of one example, newest first. ExampleError for an id that was never given."""
         (number,) = check_ids([example])
-        return [version for version in self._ledger.life(number) if version.change.revision <= self.revision]
+        return [version for version in self._answering.ledger.life(number) if version.change.revision <= self.revision]
 
     def as_of(self, when: int | str | datetime) -> Model:
         """The model as it stood at a revision or a time (ISO 8601; without offset it is UTC), for reading only.
@@ -403,7 +407,7 @@ class Model:
 
     def diff(self, first: int | str | datetime, second: int | str | datetime) -> list[Difference]:
         """The examples that are not at `second` what they were at `first`, by id."""
-        return differences(self._ledger, self._revision_of(first), self._revision_of(second))
+        return differences(self._answering.ledger, self._revision_of(first), self._revision_of(second))
 
     def diff_answers(
         self,
@@ -425,7 +429,7 @@ class Model:
         """The number of a revision, or of the last one at a time."""
         moment = check_moment(when)
         if isinstance(moment, datetime):
-            return min(self._ledger.revision_at(moment), self.revision)
+            return min(self._answering.ledger.revision_at(moment), self.revision)
         if not 0 <= moment <= self.revision:
             raise RevisionError(
                 f"revision {moment}: found none of that number, expected 0 to {self.revision}; see the history"
@@ -455,13 +459,8 @@ class Model:
         """Write the model to a new directory. The first save binds the model to it; a later one writes a copy.
 
         The directory appears whole or not at all. ModelError when something is there already: a live datastore is
-        never replaced.
+        never replaced. UsageError for a past model.
         """
-        if self._past:
-            raise UsageError(
-                f"this is the model as it stood at revision {self.revision}, which cannot be saved; "
-                "save the model, and revert the copy to that revision"
-            )
         target = self._elsewhere(path)
         if not self._temporary and target == self._layout.root.resolve():
             self._answering.refresh_snapshot()
@@ -485,15 +484,19 @@ class Model:
             past._bind(root)
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
-        """Write an independent copy, with its history, into a directory that does not exist yet."""
+        """Write an independent copy, with its history, into a directory that does not exist yet. Errors of `save`."""
         with self._staying():
             copy(self._layout, self._ledger, self._answering, self._elsewhere(path), link=self._temporary)
 
     def _elsewhere(self, path: str | os.PathLike[str]) -> Path:
-        """Where a path leads, links followed. ModelError for one inside the model."""
+        """Where a path for a copy leads, links followed. ModelError for one in a model, UsageError for a past model."""
+        if self._past:
+            raise UsageError(
+                f"this is the model as it stood at revision {self.revision}, which cannot be saved; "
+                "save the model, and revert the copy to that revision"
+            )
         target = Path(os.path.realpath(path))
-        if self._layout.root.resolve() in target.parents:
-            raise ModelError(f"{target}: lies in the model itself; choose another path")
+        refuse_inside(target)
         return target
 
     def close(self) -> None:

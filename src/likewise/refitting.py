@@ -41,7 +41,7 @@ from likewise.job import Job, checked
 from likewise.planning import of_use
 from likewise.progress import Progress
 from likewise.recipes import recipe_named
-from likewise.settings import Settings, settings_of
+from likewise.settings import Settings, check_scopes, settings_of
 from likewise.types import Example, Refit, Storage
 
 CHUNK = 1000
@@ -189,6 +189,7 @@ def _settings(
             f"storage: found {given['storage']!r}, but this datastore keeps {storage}; "
             "it is chosen when a datastore is made, by fit"
         )
+    check_scopes(given, "fit")
     kept = {item.name: old.settings.get(item.name) for item in settings_of("fit")}
     if recipe not in (None, old.recipe):
         kept = of_use(recipe_named(recipe), kept)

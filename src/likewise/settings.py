@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, cast
@@ -287,6 +287,14 @@ class Settings:
     def encoding(self) -> dict[str, Any]:
         """Those that an encoder is opened with."""
         return {"threads": self.threads, "token_budget": self.token_budget, "runtime": self.runtime}
+
+
+def check_scopes(given: Iterable[str], *scopes: Scope) -> None:
+    """SettingError for a setting, among the names given, that none of these scopes would read."""
+    for name in given:
+        if name in SETTINGS and SETTINGS[name].scope not in scopes:
+            read = [setting.name for setting in SETTINGS.values() if setting.scope in scopes]
+            raise SettingError(f"{name}: nothing would read it here; expected one of {', '.join(read)}")
 
 
 def settings_of(scope: Scope) -> Iterator[Setting]:

@@ -102,6 +102,14 @@ def check_ids(ids: object, paired: bool = False) -> list[int]:
     return checked
 
 
+def check_repeats(ids: Sequence[int], label_sets: Sequence[tuple[str, ...]]) -> None:
+    """LabelError for an example that stands in the list twice, with different labels."""
+    wanted: dict[int, tuple[str, ...]] = {}
+    for number, labels in zip(ids, label_sets, strict=True):
+        if wanted.setdefault(number, labels) != labels:
+            raise LabelError(f"ids: found example {number} twice, with different labels; keep one")
+
+
 def check_moment(when: object) -> int | datetime:
     """A revision's number, or a time: ISO 8601, in UTC where it has no offset. UsageError for anything else.
 

@@ -17,6 +17,8 @@ from hypothesis import settings
 
 from datastore.test_ledger_history import FINGERPRINT, TEXTS, AnySequenceOfChanges, vector_of
 from likewise.datastore.ledger import Ledger, NewExample, is_url
+from likewise.datastore.ledger_postgres import PostgresStore
+from likewise.datastore.schema import metadata
 from likewise.errors import (
     DataError,
     LedgerAway,
@@ -252,6 +254,46 @@ def test_what_it_refuses(server: Server, ledger: Ledger, place: str) -> None:
         taught(reader, "no")
     with pytest.raises(LedgerAway, match="does not exist"):
         Ledger.open(place.replace("/postgres?", "/nowhere?"))
+
+
+@pytest.mark.parametrize("reads", ["SELECT 1", "SELECT * FROM texts"])
+def test_what_was_erased_is_in_no_file(ledger: Ledger, server: Server, reads: str) -> None:
+    """Even where another session still saw it: it is waited for, within the lock timeout."""
+    store = ledger._store
+    assert isinstance(store, PostgresStore)
+    numbers = taught(ledger, "the okapi marimba", "another")
+    with store.engine.connect() as session:
+        session.execution_options(isolation_level="REPEATABLE READ").exec_driver_sql(reads)
+        ledger.erase(numbers[:1])
+        with pytest.raises(LedgerBusy):
+            ledger.scrub()
+        assert len(ledger.examples()) == 1  # nobody else is held up
+    assert ledger.erasing() is not None
+    ledger.scrub()
+    ledger.complete()
+    assert tables(ledger) == sorted(metadata.tables)  # and none of ours besides
+    with store.engine.connect() as session:
+        session.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("CHECKPOINT")
+    for table in ("texts", "versions"):
+        with store.engine.connect() as session:
+            place = session.exec_driver_sql(f"SELECT pg_relation_filepath('{table}')").scalar_one()
+        assert b"okapi" not in (server.folder / "data" / place).read_bytes()
+
+
+def tables(ledger: Ledger) -> list[str]:
+    listed = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1"
+    found: list[str] = ledger._store.read(lambda connection: connection.exec_driver_sql(listed).scalars().all())  # type: ignore[arg-type,return-value]
+    return list(found)
+
+
+def test_a_server_that_answered_is_not_away(ledger: Ledger) -> None:
+    store = ledger._store
+    assert isinstance(store, PostgresStore)
+    store._away = time.monotonic() + 60, LedgerAway("a moment ago")
+    with pytest.raises(LedgerAway, match="a moment ago"):
+        ledger.revision()
+    taught(ledger, "a change went through")
+    assert ledger.revision() == 1
 
 
 def test_what_was_erased_is_in_no_table(ledger: Ledger) -> None:

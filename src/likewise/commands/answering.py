@@ -173,5 +173,5 @@ def check(model: str, as_json: bool) -> int:
             click.echo(finding)
     if not findings:
         return 0
-    say(f"{model}: {counted(len(findings), 'finding')}; restore it from a backup, or fit it anew")
+    say(f"{model}: {counted(len(findings), 'finding')}; do as it says, or restore the model from a backup")
     return 2

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import get_args
+from typing import Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -47,13 +48,23 @@ from likewise.errors import (
     LabelError,
     LabelTaken,
     LabelUnknown,
-    LedgerError,
+    LedgerMoved,
     RevisionError,
     suggestion,
 )
 from likewise.types import Change, Erasure, OnConflict, Storage, Task
 
 __all__ = ["Delta", "Ledger", "NewExample", "NotEmbedded", "is_url", "require_room"]
+
+
+class Directory(Protocol):
+    """What knows where a ledger is."""
+
+    def place(self) -> str:
+        """Where the datastore is now, as it is given to `Ledger.open`."""
+
+    def renew(self) -> None:
+        """`Ledger.reopen` it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,11 @@ class Ledger(LedgerView):
     def __init__(self, store: Store, task: Task, storage: Storage) -> None:
         super().__init__(store, task, storage)
         self._left: list[Store] = []  # where it was before it was moved
+        self._directory: Callable[[], Directory | None] = lambda: None
+
+    def belong(self, directory: Directory) -> None:
+        """Be the ledger of a model directory, which is not kept alive: changes are made where that says."""
+        self._directory = weakref.ref(directory)
 
     @classmethod
     def create(
@@ -164,12 +180,22 @@ class Ledger(LedgerView):
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        """A write transaction. LedgerError where the datastore was moved: nobody would follow a change here."""
-        with self._store.write() as connection:
-            if place := reading.moved(connection):
-                raise LedgerError(f"{self.name}: the datastore was moved to {place}, nothing was written here; "
-                                  "open the model again")  # fmt: skip
-            yield connection
+        """A write transaction where the datastore is. LedgerMoved where that is not here: no one would follow a change.
+
+        Asked under the lock, which a move holds as well: it may have been made while we waited.
+        """
+        directory = self._directory()
+        for attempt in ("here", "where it went"):
+            store = self._store
+            with store.write() as connection:
+                place = reading.moved(connection) or (store.location if directory is None else directory.place())
+                if place == store.location:
+                    yield connection
+                    return
+            if directory is not None and attempt == "here":
+                directory.renew()
+        raise LedgerMoved(f"{store.name}: the datastore was moved to {place}, nothing was written here; "
+                          "open the model again")  # fmt: skip
 
     # Changes
 

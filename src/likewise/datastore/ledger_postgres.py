@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from likewise.errors import (
     LedgerError,
     LedgerFull,
     LedgerReadOnly,
+    LedgerUnsure,
     LikewiseError,
     MissingExtra,
     ModelDamaged,
@@ -50,10 +52,13 @@ PAUSE = 1.0
 """Seconds for which a server that could not be reached is left in peace before an answer asks for it again."""
 PATIENCE = 5.0
 """Seconds that a server may take to say its revision; one that hangs is as good as away."""
+MOMENT = 0.4
+"""Seconds that a rewrite waits for a table before it lets others go first."""
 LOST_MS = 10_000
 """Milliseconds after which a connection counts as broken whose other side does not confirm what was sent."""
 
-_BUSY = {"55P03", "40P01", "57014"}  # lock not available, deadlock, cancelled by a timeout
+_NO_LOCK = "55P03"
+_BUSY = {_NO_LOCK, "40P01", "57014"}  # lock not available, deadlock, cancelled by a timeout
 _FULL = {"53100"}
 _READ_ONLY = {"25006", "42501"}  # read-only transaction, insufficient privilege
 _MISSING = {"42P01", "3F000", "42703"}  # table, schema, column
@@ -86,6 +91,7 @@ class PostgresStore:
 
     def __init__(self, location: str, *, read_only: bool, lock_timeout: float) -> None:
         self._url, self.schema = address(location)
+        self.location = location
         try:
             import psycopg
         except ImportError as error:
@@ -167,6 +173,7 @@ class PostgresStore:
                 found = work(connection)
             if self._closed.is_set():  # meanwhile: it has no pool to go back to
                 connection.invalidate()
+            self._away = None
             return found
 
     def revision(self) -> int:
@@ -178,7 +185,6 @@ class PostgresStore:
         except LedgerAway as error:
             self._away = (time.monotonic() + PAUSE, error)
             raise
-        self._away = None
         return int(found or 0)
 
     def texts_of(self, ids: Sequence[int], at: int) -> dict[int, str]:
@@ -236,7 +242,7 @@ class PostgresStore:
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            raise LedgerAway(f"{self.name}: the connection broke while the change was committed, it may be there or "
+            raise LedgerUnsure(f"{self.name}: the connection broke while the change was committed, it may be there or "
                              "not; look at the history before you try again") from error  # fmt: skip
 
     def copy_to(self, path: Path) -> None:
@@ -251,12 +257,46 @@ class PostgresStore:
         self.read(copy)
 
     def scrub(self) -> None:
-        """Rewrite the tables without what was deleted. The server's own log and its backups are not reached."""
+        """Rewrite the tables without what was deleted. The server's own log and its backups are not reached.
+
+        Raises LedgerBusy where that would keep deleted rows for a transaction that may see them still, or where one
+        holds a table, for longer than the lock timeout.
+        """
         self._usable()
+        until = time.monotonic() + self._lock_timeout
         with self.translated(), self.engine.connect() as connection:
             outside = connection.execution_options(isolation_level="AUTOCOMMIT")
-            for table in metadata.sorted_tables:
-                outside.exec_driver_sql(f"VACUUM (FULL) {self.schema}.{table.name}")
+            # A rewrite that waits holds up whoever reads after it: it asks again and again, for a moment each.
+            outside.exec_driver_sql(f"SET lock_timeout = '{round(MOMENT * 1000)}ms'")
+            try:
+                self._outwait(outside, until)
+                for table in metadata.sorted_tables:
+                    while not _rewritten(outside, f"{self.schema}.{table.name}", until):
+                        time.sleep(MOMENT)
+            finally:
+                outside.exec_driver_sql("RESET lock_timeout")
+
+    def _outwait(self, outside: Connection, until: float) -> None:
+        """Return once no transaction is left that sees rows deleted before now. LedgerBusy where that takes too long.
+
+        Nobody else may be told which transactions there are. So a row is deleted: its page can be given back as soon as
+        no one sees it any more.
+        """
+        probe = f"{self.schema}.probe_{secrets.token_hex(8)}"
+        outside.exec_driver_sql(f"CREATE TABLE {probe} (mark integer)")
+        try:
+            outside.exec_driver_sql(f"INSERT INTO {probe} VALUES (1)")
+            outside.exec_driver_sql(f"DELETE FROM {probe}")
+            while True:
+                outside.exec_driver_sql(f"VACUUM (TRUNCATE) {probe}")
+                if not outside.exec_driver_sql(f"SELECT pg_relation_size('{probe}')").scalar():
+                    return
+                if time.monotonic() > until:
+                    raise LedgerBusy(f"{self.name}: a transaction that began before now still sees what was deleted; "
+                                     "end it, or try again later")  # fmt: skip
+                time.sleep(MOMENT / 4)
+        finally:
+            outside.exec_driver_sql(f"DROP TABLE {probe}")
 
     def integrity(self) -> list[str]:
         """Nothing: the server looks after pages, indices and foreign keys."""
@@ -320,3 +360,14 @@ class PostgresStore:
         if lost and (code is None or code.startswith(_AWAY)):
             return LedgerAway(f"{self.name}: the server cannot be reached, {done}({said}); try again when it is back")
         return LedgerError(f"{self.name}: {said}, nothing was written")
+
+
+def _rewritten(outside: Connection, table: str, until: float) -> bool:
+    """Rewrite a table; False where another transaction holds it, which is an error after `until`."""
+    try:
+        outside.exec_driver_sql(f"VACUUM (FULL) {table}")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _NO_LOCK or time.monotonic() > until:
+            raise
+        return False
+    return True

@@ -31,6 +31,7 @@ from likewise.errors import (
     LedgerBusy,
     LedgerError,
     LedgerFull,
+    LedgerMoved,
     LedgerReadOnly,
     LikewiseError,
     ModelDamaged,
@@ -57,6 +58,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, read_only: bool, lock_timeout: float) -> None:
         self.path = path
+        self.location = str(path)
         self._lock_timeout = lock_timeout
         self._process = os.getpid()
         self._opening = threading.Lock()
@@ -70,6 +72,7 @@ class SqliteStore:
         self.read_only = read_only or self._frozen
         with translated(self.path):
             self._source = self._open()
+            self._identity = _identity(path)
 
     @classmethod
     def create(cls, path: Path, *, lock_timeout: float, fill: Callable[[Connection], None]) -> SqliteStore:
@@ -254,6 +257,9 @@ class SqliteStore:
         if os.getpid() != self._process:
             # SQLite's locks do not survive a fork: going on could lose changes.
             raise LedgerError(f"{self.path}: opened before this process was forked; open the model again in it")
+        if not self._frozen and _identity(self.path) != self._identity:
+            # What is open still is a file without a name: changes to it would be lost.
+            raise LedgerMoved(f"{self.path}: it was removed or replaced since it was opened; open the model again")
 
 
 class _Source:
@@ -375,6 +381,15 @@ def _may(path: Path, mode: int) -> bool:
 def _crowded(folder: Path) -> bool:
     """Whether the disk that holds this folder has less than 1 MiB left."""
     return folder.is_dir() and shutil.disk_usage(folder).free < 1 << 20
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from any other, None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _wal(path: Path) -> Path:

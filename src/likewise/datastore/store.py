@@ -22,6 +22,8 @@ class Store(Protocol):
     """A database that holds a ledger. Every operation may raise LedgerBusy, LedgerAway, ModelDamaged or LedgerError."""
 
     read_only: bool
+    location: str
+    """The place as it was named when it was opened."""
 
     @property
     def name(self) -> str:

@@ -18,7 +18,9 @@ from likewise.errors import (
     LedgerBusy,
     LedgerError,
     LedgerFull,
+    LedgerMoved,
     LedgerReadOnly,
+    LedgerUnsure,
     LikewiseError,
     ModelDamaged,
     ModelError,
@@ -119,6 +121,12 @@ def refusal_of(error: LikewiseError) -> Refusal:
             return Refusal("not_found", message, hint)
         case UsageError():
             return Refusal("invalid", message, hint)
+        case LedgerUnsure():
+            return Refusal("unavailable", "the server that keeps the examples was lost while the change was committed; "
+                           "it may be there or not", "look at /v1/history before you try again")  # fmt: skip
+        case LedgerMoved():
+            return Refusal("unavailable", "the model's datastore was moved, replaced or removed; nothing was changed",
+                           "ask whoever runs the service to start it anew")  # fmt: skip
         case LedgerAway():
             return Refusal("unavailable", "the server that keeps the examples cannot be reached", "try again soon")
         case LedgerBusy():
