@@ -329,6 +329,26 @@ def test_a_copy_is_of_one_moment(fitted: Path, tmp_path: Path, monkeypatch: pyte
         assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*one example only")
+def test_a_copy_while_generations_are_pruned_elsewhere(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copytree(fitted, tmp_path / "model"))
+    with Model.open(path) as model, Model.open(path) as elsewhere:
+        elsewhere.refit(max_tokens=32)
+        copy_tree = likewise.saving.copy_tree
+
+        def pruned_first(*given: object) -> None:
+            elsewhere.prune()
+            copy_tree(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(likewise.saving, "copy_tree", pruned_first)
+        model.copy_to(tmp_path / "copy")
+        assert check(tmp_path / "copy") == []
+        with Model.open(tmp_path / "copy") as copy:
+            assert [p.labels for p in copy.classify(TEXTS)] == [p.labels for p in model.classify(TEXTS)]
+
+
 def test_saving_into_an_empty_directory(temporary: Model, tmp_path: Path) -> None:
     (tmp_path / "P").mkdir()
     assert temporary.save(tmp_path / "P").path == tmp_path / "P"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from likewise.answering import Answering
-from likewise.bundle import Layout, Manifest, generations, read_decision, read_manifest, write_manifest
+from likewise.bundle import Layout, Manifest, fingerprints, generations, read_decision, read_manifest, write_manifest
 from likewise.card import write_card
 from likewise.datastore.ledger import Ledger
 from likewise.errors import LedgerBusy
@@ -33,8 +33,11 @@ def copy(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, 
     other.root.mkdir()
     other.generation(0).parent.mkdir()
     manifest = _copy_ledger(layout, ledger, answering, other.datastore)
-    for number in generations(layout):
-        copy_tree(layout.generation(number), other.generation(number), os.link if link else shutil.copyfile)
+    wanted = generations(layout)
+    for number in wanted:
+        _copy_generation(layout, other, number, link)
+    if generations(other) != wanted:
+        _drop_orphans(layout, other, manifest)
     with Ledger.open(other.datastore, read_only=True) as copied:
         with answering.lock:
             state = answering.current()
@@ -42,6 +45,24 @@ def copy(layout: Layout, ledger: Ledger, answering: Answering, target: Path, *, 
                 state.write(other.snapshot)  # otherwise it is made when the copy is opened
         write_card(other, manifest, read_decision(other, manifest.generation), copied.labels())
     write_manifest(other, replace(manifest, datastore=None))
+
+
+def _copy_generation(layout: Layout, other: Layout, number: int, link: bool) -> None:
+    """Copy one generation, or nothing of it where it is pruned meanwhile."""
+    try:
+        copy_tree(layout.generation(number), other.generation(number), os.link if link else shutil.copyfile)
+    except OSError:
+        if layout.generation(number).exists():
+            raise
+        shutil.rmtree(other.generation(number), ignore_errors=True)
+
+
+def _drop_orphans(layout: Layout, other: Layout, manifest: Manifest) -> None:
+    """Take embeddings out of a copied ledger whose generation was not there any more. LedgerBusy: the one in use."""
+    if manifest.generation not in generations(other):
+        raise LedgerBusy(f"{layout.root}: it is refitted and pruned faster than it can be copied; try again later")
+    with Ledger.open(other.datastore) as copied:
+        copied.drop_embeddings(lambda: set(fingerprints(other).values()))
 
 
 def _copy_ledger(layout: Layout, ledger: Ledger, answering: Answering, target: Path) -> Manifest:
