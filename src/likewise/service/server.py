@@ -27,7 +27,7 @@ from likewise.service.app import make_app
 from likewise.service.connections import Connection
 from likewise.service.guard import log_to_stderr
 from likewise.service.metrics import SHARED
-from likewise.service.tokens import Tokens
+from likewise.service.tokens import NAME, Tokens
 from likewise.settings import Settings
 
 PATIENCE = 30
@@ -55,20 +55,14 @@ class Factory:
 def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[[str], None]) -> None:
     """Serve a model directory until told to stop (SIGTERM, SIGINT); what is under way is finished then.
 
-    `auth` None: ask for tokens where there are any, and for others than this machine always. `ready` is told the
-    address. UsageError without tokens on an address that others can reach, SettingError for an address that cannot be
-    listened on, and what `Model.open` raises.
+    `auth` None: ask for tokens where there are or were any, and for others than this machine always. `ready` is told
+    the address. UsageError without tokens where they are asked for, SettingError for an address that cannot be listened
+    on, and what `Model.open` raises.
     """
-    tokens = Tokens(path)
     Model.open(path).close()  # its troubles, and those of what was asked, before the server's
     origins(settings.http_allow_origins)
-    if auth is None and not is_loopback(settings.http_host):
-        auth = True  # also once the last token is taken back
-        if not tokens.listed():
-            raise UsageError(
-                f"found no tokens, expected some to serve others than this machine ({settings.http_host}); make one "
-                f"(likewise token add {path} NAME --write), or let everybody in with --no-auth"
-            )
+    if auth is None and _asks_for_tokens(path, settings.http_host):
+        auth = True  # in every process, whatever becomes of the file
     workers = settings.http_workers
     listening = listen(settings.http_host, settings.http_port)
     port = listening.getsockname()[1]
@@ -81,6 +75,21 @@ def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[
     with listening, tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder:
         os.environ.setdefault(SHARED, folder)
         _Workers(config, [listening]).run()
+
+
+def _asks_for_tokens(path: Path, host: str) -> bool:
+    """Whether a service that is told neither way asks for tokens. UsageError where it does, and there are none."""
+    tokens = Tokens(path)
+    listed, here = tokens.listed(), is_loopback(host)
+    if listed or (here and not tokens.ever):
+        return bool(listed)
+    if here:
+        found = "found no tokens any more, expected one"
+        way = f"remove {path / NAME} to serve this machine without"
+    else:
+        found = f"found no tokens, expected some to serve others than this machine ({host})"
+        way = "let everybody in with --no-auth"
+    raise UsageError(f"{found}; make one (likewise token add {path} NAME --write), or {way}")
 
 
 class _Workers(Multiprocess):

@@ -55,7 +55,8 @@ class Tokens:
         self._seen: tuple[int, ...] | None = None
         self._tokens: tuple[Token, ...] = ()
         self.ever = False
-        """Whether there was one when this process looked, now or before: the last that is taken back opens nothing."""
+        """Whether the file was there when this process looked, now or before. It stays when the last token is taken
+        back, for processes that never saw one, such as a worker that takes another's place: they open nothing."""
 
     def listed(self) -> tuple[Token, ...]:
         """All of them, in the order in which they were made.
@@ -68,13 +69,13 @@ class Tokens:
             except FileNotFoundError:
                 self._seen, self._tokens = None, ()
                 return ()
+            self.ever = True
             seen = (found.st_mtime_ns, found.st_ino, found.st_size)
             if seen != self._seen:
                 if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                     raise ModelError(f"{self._path}: others than its owner may write it; run: chmod 600 {self._path}")
                 self._tokens = self._read()
                 self._seen = seen
-                self.ever = self.ever or bool(self._tokens)
             return self._tokens
 
     def find(self, given: str) -> Token | None:
