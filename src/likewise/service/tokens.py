@@ -61,7 +61,8 @@ class Tokens:
     def listed(self) -> tuple[Token, ...]:
         """All of them, in the order in which they were made.
 
-        ModelDamaged when the file cannot be read, ModelError when others than its owner may write it.
+        ModelDamaged when the file cannot be made sense of, ModelError when it cannot be read, or when others than its
+        owner may write it.
         """
         with self._lock:
             try:
@@ -69,6 +70,11 @@ class Tokens:
             except FileNotFoundError:
                 self._seen, self._tokens = None, ()
                 return ()
+            except OSError as error:  # whether there are any is open
+                raise ModelError(
+                    f"{self._path}: found no way to look at it ({error.strerror}), expected a file or none; let this "
+                    "account read the model's directory"
+                ) from error
             self.ever = True
             seen = (found.st_mtime_ns, found.st_ino, found.st_size)
             if seen != self._seen:
