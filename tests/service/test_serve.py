@@ -139,6 +139,9 @@ def test_what_cannot_be_served_is_one_line(path: Path, tmp_path: Path) -> None:
     refused("--host", "203.0.113.1", "--no-auth", fragment="cannot listen on 203.0.113.1")
     refused(at=tmp_path / "nothing", fragment="nothing")
     Tokens(path).add("ann", "read")
+    (path / "tokens.json").chmod(0o666)
+    refused(fragment="chmod 600")
+    (path / "tokens.json").chmod(0o600)
     Tokens(path).remove("ann")
     refused(fragment="remove")
     (path / "tokens.json").unlink()
@@ -178,6 +181,19 @@ def test_the_last_token_that_is_taken_back_opens_no_worker(path: Path) -> None:
             os.kill(worker, signal.SIGKILL)
         eventually(lambda: len(service.workers() - before) == 2)
         assert asked(service.url) == {401}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds the workers in Linux' /proc")
+def test_a_worker_that_cannot_start_ends_the_service_and_says_why(path: Path) -> None:
+    with served(path, "--workers", "2", "--log", "none") as service:
+        service.ready()
+        eventually(lambda: len(service.workers()) == 2)
+        (path / "likewise.json").write_text("{")
+        os.kill(min(service.workers()), signal.SIGKILL)
+        assert service.ended() == 2
+    first, *_, last = service.lines
+    assert "likewise.json" in first and "Traceback" not in "".join(service.lines), service.lines
+    assert last == "likewise: the service could not start; what happened stands above\n"
 
 
 def test_workers_all_see_a_correction_at_the_next_request_and_count_together(path: Path) -> None:

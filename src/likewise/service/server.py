@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -14,13 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from traceback import format_exc
 from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from likewise.errors import ModelError, SettingError, UsageError
+from likewise.errors import LikewiseError, ModelError, SettingError, UsageError
 from likewise.model import Model
 from likewise.service.access import is_loopback, origins
 from likewise.service.app import make_app
@@ -35,6 +38,8 @@ PATIENCE = 30
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the proxies before it keep theirs."""
 
+FAILED = "the service could not start; what happened stands above"
+
 
 @dataclass(frozen=True)
 class Factory:
@@ -47,9 +52,14 @@ class Factory:
 
     def __call__(self) -> FastAPI:
         log_to_stderr()
-        if self.parent is not None:
-            threading.Thread(target=_end_with, args=(self.parent,), name="likewise parent", daemon=True).start()
-        return make_app(self.path, self.settings, auth=self.auth)
+        if self.parent is None:
+            return make_app(self.path, self.settings, auth=self.auth)
+        threading.Thread(target=_end_with, args=(self.parent,), name="likewise parent", daemon=True).start()
+        try:
+            return make_app(self.path, self.settings, auth=self.auth)
+        except Exception as error:  # by this status the parent knows that another worker would fail as well
+            print(f"likewise: {error}" if isinstance(error, LikewiseError) else format_exc(), file=sys.stderr)
+            sys.exit(STARTUP_FAILURE)
 
 
 def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[[str], None]) -> None:
@@ -63,18 +73,21 @@ def serve(path: Path, settings: Settings, *, auth: bool | None, ready: Callable[
     origins(settings.http_allow_origins)
     if auth is None and _asks_for_tokens(path, settings.http_host):
         auth = True  # in every process, whatever becomes of the file
-    workers = settings.http_workers
+    several = settings.http_workers > 1
     listening = listen(settings.http_host, settings.http_port)
     port = listening.getsockname()[1]
-    config = configured(Factory(path.absolute(), settings, auth, os.getpid() if workers > 1 else None), settings)
+    config = configured(Factory(path.absolute(), settings, auth, os.getpid() if several else None), settings)
     ready(f"http://{f'[{settings.http_host}]' if ':' in settings.http_host else settings.http_host}:{port}")
-    if workers == 1:
+    if not several:
         with listening:
             _run(uvicorn.Server(config), listening)
         return
     with listening, tempfile.TemporaryDirectory(prefix="likewise-metrics-") as folder:
         os.environ.setdefault(SHARED, folder)
-        _Workers(config, [listening]).run()
+        workers = _Workers(config, [listening])
+        workers.run()
+        if workers.failed:
+            raise ModelError(FAILED)
 
 
 def _asks_for_tokens(path: Path, host: str) -> bool:
@@ -94,6 +107,16 @@ def _asks_for_tokens(path: Path, host: str) -> bool:
 
 class _Workers(Multiprocess):
     """Processes that share a socket. This one lets go of it when they stop: who connects later waits for nobody."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of them could not start, which ends all of them."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+
+    def keep_subprocess_alive(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()  # the worker's end: held here too, its death would look like silence
+        super().keep_subprocess_alive()
 
     def terminate_all(self) -> None:
         for listening in self.sockets:
@@ -138,7 +161,7 @@ def _run(server: uvicorn.Server, listening: socket.socket) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
     except SystemExit as error:
-        raise ModelError("the service could not start; what happened stands above") from error
+        raise ModelError(FAILED) from error
     finally:
         signal.signal(signal.SIGTERM, before)
 
