@@ -115,7 +115,7 @@ def test_everything_that_can_be_asked(url: str, path: Path) -> None:
         assert (change.ids, change.revision, change.added) == ((41, 42), 2, 2)
         first, second = client.examples(label="health")
         assert (first.ref, first.text, first.labels) == ("r1", "a sick bird", ("health",))
-        assert second.ref is not None and second.ref.startswith("client-")
+        assert second.ref is None
         assert client.relabel(41, "animals", seen=2).revision == 3
         with pytest.raises(ServiceError) as caught:
             client.relabel(41, "health", seen=2)
@@ -142,17 +142,51 @@ def test_many_come_page_by_page(url: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(clients, "PAGE", 7)
     with Client(url) as client:
         assert [example.id for example in client.examples()] == list(range(1, 41))
+        assert [example.id for example in client.examples(ids=range(2_000, 0, -1))] == list(range(1, 41))
         for number in range(1, 9):
             client.relabel(number, "invoice")
         assert [change.revision for change in client.history()] == list(range(9, 0, -1))
 
 
-def test_a_lost_answer_never_teaches_twice(url: str, path: Path) -> None:
-    with gate(url, lose=3) as between, Client(between.url) as client, Model.open(path) as model:
-        change = client.teach(["a sick bird"] * 2, ["health"] * 2, on_conflict="both")
-        assert between.passed == 4
-        assert [example.id for example in model.examples(label="health")] == list(change.ids) == [41, 42]
+@pytest.mark.parametrize("on_conflict", [None, "keep", "replace"])
+@pytest.mark.parametrize("refs", [None, ["r1", "r2", "r3"]])
+def test_a_lost_answer_never_teaches_twice(url: str, path: Path, on_conflict: Any, refs: Any) -> None:
+    with Model.open(path) as model:
+        texts, labels = ["a sick bird", "a sick child", ROWS[0][0]], ["health", "health", "health"]
+        with gate(url, lose=3) as between, Client(between.url) as client:
+            repeated = client.teach(texts, labels, refs, on_conflict=on_conflict)
+            assert between.passed == 4
         assert model.revision == 2
+        with Client(url) as client:
+            assert client.teach(texts, labels, refs, on_conflict=on_conflict) == repeated
+        assert [example.text for example in model.examples(label="health")].count("a sick bird") == 1
+
+
+def test_what_would_be_taught_twice_is_reported_and_not_repeated(url: str, path: Path) -> None:
+    both: dict[str, Any] = {"on_conflict": "both"}
+    with Model.open(path) as model:
+        for known, (refs, more) in enumerate([(None, both), (["r", None], {}), (["r", None], both)]):
+            with gate(url, lose=1) as between, Client(between.url) as client:
+                with pytest.raises(ServiceAway, match="look it up in the history"):
+                    client.teach([f"bird {known}", f"child {known}"], ["health"] * 2, refs, **more)
+                assert between.passed == 1
+        with gate(url, lose=1) as between, Client(between.url) as client:
+            change = client.teach(["a bird"] * 2, ["animals"] * 2, ["r1", "r2"], "both")
+        assert [example.id for example in model.examples(label="animals")] == list(change.ids)
+
+
+def test_teaching_over_http_does_what_the_model_does(url: str, fitted: Path, tmp_path: Path) -> None:
+    beside = Path(shutil.copytree(fitted, tmp_path / "beside"))
+    with Client(url) as client, Model.open(beside) as model:
+        for on_conflict in (None, "keep", "replace", "both"):
+            text = f"a sick bird {on_conflict}"
+            for label in ("health", "health", "animals"):
+                taught = client.teach([text], [label], on_conflict=on_conflict)
+                expected = model.teach([text], [label], on_conflict=on_conflict)
+                for name in ("ids", "revision", "added", "updated", "known", "kept"):
+                    assert getattr(taught, name) == getattr(expected, name), (on_conflict, label)
+        found, expected_rows = list(client.examples()), model.examples()
+        assert [(e.id, e.labels, e.ref) for e in found] == [(e.id, e.labels, e.ref) for e in expected_rows]
 
 
 def test_a_lost_answer_to_another_change_is_reported_and_not_repeated(url: str, path: Path) -> None:
@@ -266,13 +300,15 @@ def answering(answer: bytes) -> Iterator[str]:
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 def test_what_is_no_address_or_no_token_is_told_at_once(client: type) -> None:
-    for url in ("127.0.0.1:8000", "ftp://x", "http:///x", "http://x:99999", ""):
+    for url in ("127.0.0.1:8000", "ftp://x", "http:///x", "http://x:99999", "", "http://a b", "http://%20"):
         with pytest.raises(UsageError, match="url: found"):
             client(url)
     for token in ("secret\nsecret", "sécret", "secret secret", "", "secret\x00"):
         with pytest.raises(UsageError, match="token: found") as caught:
             client("http://127.0.0.1:8000", token)
         assert "secret" not in "".join(traceback.format_exception(caught.value)).replace(__file__, "")
+    with pytest.raises(UsageError, match="token: found"):
+        client("http://127.0.0.1:8000", 5)
 
 
 def test_what_cannot_be_asked_is_refused_before_it_is_sent() -> None:
@@ -284,6 +320,11 @@ def test_what_cannot_be_asked_is_refused_before_it_is_sent() -> None:
             lambda: client.classify("hello"),
             lambda: client.classify(["\ud800"]),
             lambda: client.classify([object()]),  # type: ignore[list-item]
+            lambda: client.classify([1]),  # type: ignore[list-item]
+            lambda: client.classify([" "]),
+            lambda: client.classify(None),  # type: ignore[arg-type]
+            lambda: client.classify(["a"], neighbours=1.5),  # type: ignore[arg-type]
+            lambda: client.classify(["a"], as_of="yesterday"),
             lambda: client.teach("ab", ["x", "y"]),
             lambda: client.teach(["a b"], "xy"),
             lambda: client.teach(["a", "b"], ["x"]),
@@ -291,8 +332,16 @@ def test_what_cannot_be_asked_is_refused_before_it_is_sent() -> None:
             lambda: client.relabel("1/../2", "x"),  # type: ignore[arg-type]
             lambda: client.forget("1?erase=true"),  # type: ignore[arg-type]
             lambda: client.forget(1, seen="1\n"),  # type: ignore[arg-type]
+            lambda: client.forget(1, seen="x"),  # type: ignore[arg-type]
+            lambda: client.forget(1, seen=-1),
+            lambda: client.relabel(1, "x", note=5),  # type: ignore[arg-type]
+            lambda: client.rename_label("x", 5),  # type: ignore[arg-type]
+            lambda: client.merge_labels("x", " "),
+            lambda: client.revert(1.5),  # type: ignore[arg-type]
             lambda: client.history_of(1.5),  # type: ignore[arg-type]
             lambda: list(client.examples(ids="12")),  # type: ignore[arg-type]
+            lambda: list(client.examples(ids=5.5)),  # type: ignore[arg-type]
+            lambda: list(client.examples(words=5)),  # type: ignore[arg-type]
             lambda: list(client.examples(words="\ud800")),
         )
         for ask in wrong:

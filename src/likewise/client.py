@@ -1,8 +1,9 @@
 """Clients of the service: `Client`, and `AsyncClient` with the same methods.
 
 They need httpx alone (`pip install 'likewise[client]'`). A request that could not be sent, or that the service was too
-busy for, is sent again a few times. No change is made twice by that: what is taught carries a reference, by which the
-service knows it again; a change of another kind that may have been made already is not sent again, but reported.
+busy for, is sent again a few times. No change is made twice by that: what is taught is known when it comes again,
+unless it is to be added in any case; this, as a change of another kind, is reported and not sent again where it
+may have been made already.
 """
 
 from __future__ import annotations
@@ -144,16 +145,17 @@ def _address(url: str) -> str:
     """UsageError for what is no address."""
     with contextlib.suppress(httpx.InvalidURL, TypeError):
         found = httpx.URL(url)
-        if found.scheme in ("http", "https") and found.host and (found.port or 0) < 2**16:
+        named = found.host and (":" in found.host or "%" not in found.host)  # a space, say, becomes %20
+        if found.scheme in ("http", "https") and named and (found.port or 0) < 2**16:
             return url
     raise UsageError(f"url: found {url!r}, expected an address such as http://127.0.0.1:8000")
 
 
-def _headers(token: str | None) -> Mapping[str, str]:
+def _headers(token: object) -> Mapping[str, str]:
     """UsageError for what is no token; it never shows it."""
     if token is None:
         return {}
-    sent = token.strip()
+    sent = token.strip() if isinstance(token, str) else ""
     if not sent or not sent.isascii() or not sent.isprintable() or " " in sent:
         raise UsageError("token: found none, or characters that no token has; expected what `likewise token add` shows")
     return {"Authorization": f"Bearer {sent}"}
@@ -199,7 +201,11 @@ class Client:
         on_conflict: OnConflict | None = None,
         note: str | None = None,
     ) -> Change:
-        """Teach labelled texts, as one change. A text without a reference of yours gets one, `client-` and a UUID."""
+        """Teach labelled texts, as one change.
+
+        With references for all texts, or for none and not `on_conflict="both"`, it is sent again where the answer was
+        lost, and the counts are then those of the last time: known, where the first had added.
+        """
         return self._send(calls.teach(texts, labels, refs, on_conflict, note))
 
     def relabel(self, example: int, labels: Labels, seen: int | None = None, note: str | None = None) -> Change:
@@ -222,12 +228,13 @@ class Client:
         ids: Sequence[int] | None = None,
     ) -> Iterator[Example]:
         """The examples that meet all conditions, by id, asked for page by page."""
-        cursor: str | None = None
-        while ids is None or len(ids):  # none are asked for: none come
-            page = self._send(calls.examples(words, label, ref, ids, PAGE, cursor))
-            yield from page.items
-            if (cursor := page.next) is None:
-                return
+        for portion in calls.portions(ids, PAGE):
+            cursor: str | None = None
+            while True:
+                page = self._send(calls.examples(words, label, ref, portion, PAGE, cursor))
+                yield from page.items
+                if (cursor := page.next) is None:
+                    break
 
     def history(self) -> Iterator[Revision]:
         """Every change, newest first, asked for page by page."""
@@ -333,13 +340,14 @@ class AsyncClient:
         ids: Sequence[int] | None = None,
     ) -> AsyncIterator[Example]:
         """As `Client.examples`."""
-        cursor: str | None = None
-        while ids is None or len(ids):  # none are asked for: none come
-            page = await self._send(calls.examples(words, label, ref, ids, PAGE, cursor))
-            for example in page.items:
-                yield example
-            if (cursor := page.next) is None:
-                return
+        for portion in calls.portions(ids, PAGE):
+            cursor: str | None = None
+            while True:
+                page = await self._send(calls.examples(words, label, ref, portion, PAGE, cursor))
+                for example in page.items:
+                    yield example
+                if (cursor := page.next) is None:
+                    break
 
     async def history(self) -> AsyncIterator[Revision]:
         """As `Client.history`."""

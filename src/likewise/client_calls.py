@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from likewise.errors import UsageError
+from likewise.errors import DataError
 from likewise.types import Change, Erasure, Example, ExampleVersion, Neighbour, OnConflict, Prediction, Revision, Scores
-from likewise.validation import check_ids, check_label_sets, check_labels, check_refs
+from likewise.validation import (
+    check_ids,
+    check_label_sets,
+    check_labels,
+    check_moment,
+    check_number,
+    check_refs,
+    check_string,
+    check_texts,
+)
 
 Labels = str | Sequence[str]
 T = TypeVar("T")
@@ -40,12 +49,17 @@ class Page(Generic[T]):
 
 
 def classify(texts: Sequence[str], neighbours: int | None, as_of: int | str | None) -> Call[list[Prediction]]:
-    asked = _listed(texts)
+    asked = _texts(texts)
 
     def read(rows: Any) -> list[Prediction]:
         return [_prediction(row) for row, _ in zip(rows, asked, strict=True)]
 
-    return Call("POST", "/v1/classify", read, _given(texts=asked, neighbours=neighbours, as_of=as_of))
+    body = _given(
+        texts=asked,
+        neighbours=check_number(neighbours, "neighbours"),
+        as_of=None if as_of is None else _moment(as_of),
+    )
+    return Call("POST", "/v1/classify", read, body)
 
 
 def teach(
@@ -55,18 +69,19 @@ def teach(
     on_conflict: OnConflict | None,
     note: str | None,
 ) -> Call[Change]:
-    """Every example gets a reference, by which the service knows it again where the request is sent once more."""
-    listed = _listed(texts)
-    label_sets = check_label_sets(labels, len(listed), None)
-    rows = [
-        {"text": text, "labels": its, "ref": ref or f"client-{uuid.uuid4()}"}
-        for text, its, ref in zip(listed, label_sets, check_refs(refs, len(listed)), strict=True)
-    ]
-    return Call("POST", "/v1/examples", _change, _given(examples=rows, on_conflict=on_conflict, note=note))
+    """To be sent again where that teaches nothing twice: with references for all texts, or known texts without any."""
+    listed = _texts(texts)
+    label_sets, given = check_label_sets(labels, len(listed), None), check_refs(refs, len(listed))
+    rows = [_given(text=text, labels=its, ref=ref) for text, its, ref in zip(listed, label_sets, given, strict=True)]
+    # The service knows an example by its reference, and a text without one by its labels, unless "both" adds it in any
+    # case. Where only some have one, a reference may move from one text to another, which a repeat would not know.
+    again = None not in given or (on_conflict != "both" and not any(given))
+    body = _given(examples=rows, on_conflict=on_conflict, note=check_string(note, "note"))
+    return Call("POST", "/v1/examples", _change, body, again=again)
 
 
 def relabel(example: int, labels: Labels, seen: int | None, note: str | None) -> Call[Change]:
-    body = _given(labels=check_labels(labels, None, "labels"), note=note)
+    body = _given(labels=check_labels(labels, None, "labels"), note=check_string(note, "note"))
     return Call("PATCH", _path(example), _change, body, headers=_match(seen), again=False)
 
 
@@ -78,12 +93,21 @@ def erase(example: int) -> Call[Erasure]:
     return Call("DELETE", _path(example), _erasure, query={"erase": "true"}, again=False)
 
 
+def portions(ids: Sequence[int] | None, most: int) -> list[list[int] | None]:
+    """The ids by which examples are asked for, in their order, so many at once; None: whichever they are."""
+    if ids is None:
+        return [None]
+    listed = sorted(set(check_ids(ids)))
+    return [listed[at : at + most] for at in range(0, len(listed), most)]
+
+
 def examples(
-    words: str | None, label: str | None, ref: str | None, ids: Sequence[int] | None, limit: int, cursor: str | None
+    words: str | None, label: str | None, ref: str | None, ids: list[int] | None, limit: int, cursor: str | None
 ) -> Call[Page[Example]]:
     query = _given(
-        words=words, label=label, ref=ref, id=None if ids is None else check_ids(ids), limit=limit, cursor=cursor
-    )
+        words=check_string(words, "words"), label=check_string(label, "label"), ref=check_string(ref, "ref"),
+        id=ids, limit=limit, cursor=cursor,
+    )  # fmt: skip
     return Call(
         "GET", "/v1/examples", lambda row: Page([_example(one) for one in row["examples"]], row["next"]), query=query
     )
@@ -105,16 +129,18 @@ def labels() -> Call[dict[str, int]]:
 
 
 def rename_label(old: str, new: str, note: str | None) -> Call[Change]:
-    return Call("POST", "/v1/labels/rename", _change, _given(old=old, new=new, note=note), again=False)
+    body = _given(old=_label(old, "old"), new=_label(new, "new"), note=check_string(note, "note"))
+    return Call("POST", "/v1/labels/rename", _change, body, again=False)
 
 
 def merge_labels(olds: Labels, into: str, note: str | None) -> Call[Change]:
-    checked = check_labels(olds, None, "labels")
-    return Call("POST", "/v1/labels/merge", _change, _given(labels=checked, into=into, note=note), again=False)
+    body = _given(labels=check_labels(olds, None, "labels"), into=_label(into, "into"), note=check_string(note, "note"))
+    return Call("POST", "/v1/labels/merge", _change, body, again=False)
 
 
 def revert(revision: int | str, note: str | None) -> Call[Change]:
-    return Call("POST", "/v1/revert", _change, _given(revision=revision, note=note), again=False)
+    body = _given(revision=_moment(revision), note=check_string(note, "note"))
+    return Call("POST", "/v1/revert", _change, body, again=False)
 
 
 def model() -> Call[dict[str, Any]]:
@@ -128,11 +154,22 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _listed(texts: Sequence[str]) -> list[str]:
-    """UsageError for one string, which is a sequence of letters too."""
+def _texts(texts: Sequence[str]) -> list[str]:
+    """DataError for what are no texts, and for one string; how long one may be is for the service to say."""
     if isinstance(texts, str):
-        raise UsageError("texts: found a string, expected a list of strings; put it into one")
-    return list(texts)
+        raise DataError("texts: found a string, expected a list of strings; put it into one")
+    return check_texts(texts, sys.maxsize)
+
+
+def _label(label: str, where: str) -> str:
+    (checked,) = check_labels(label, "single", where)
+    return checked
+
+
+def _moment(when: int | str) -> int | str:
+    """A revision, or a time as it is written in full."""
+    checked = check_moment(when)
+    return checked if isinstance(checked, int) else checked.isoformat()
 
 
 def _path(example: int) -> str:
@@ -142,7 +179,8 @@ def _path(example: int) -> str:
 
 
 def _match(seen: int | None) -> dict[str, str]:
-    return {} if seen is None else {"If-Match": f'"{seen}"'}
+    number = check_number(seen, "seen")
+    return {} if number is None else {"If-Match": f'"{number}"'}
 
 
 # What comes back

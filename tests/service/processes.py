@@ -44,6 +44,15 @@ class Served:
         with httpx.Client(base_url=self.url, transport=transport, timeout=60) as client:
             assert client.get("/ready").status_code == 200  # the socket listens already: the request waits
 
+    def workers(self) -> set[int]:
+        """The processes that answer, where there are several."""
+        found: set[int] = set()
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.add(int(child))
+        return found
+
     def stop(self) -> int:
         """Tell it to stop, and wait; its exit status."""
         self.process.send_signal(signal.SIGTERM)

@@ -103,6 +103,9 @@ def test_a_file_of_tokens_that_cannot_be_read_opens_nothing(path: Path, serve: A
         answer = client.get("/v1/labels", headers=bearer(secret))
         assert told(answer) == (503, "unavailable")
         assert str(path) not in answer.text
+        (path / "tokens.json").unlink()
+        (path / "tokens.json").symlink_to("tokens.json")  # to itself: it cannot be looked at
+        assert told(client.get("/v1/labels", headers=bearer(secret))) == (503, "unavailable")
         assert client.get("/health").status_code == 200
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -110,6 +111,21 @@ def test_what_waits_is_bounded_and_can_be_tried_again(path: Path, serve: Any) ->
         assert {answer.status_code for answer in answers} == {200, 503}
         crowd = client.post("/predict", json={"inputs": [["a"], ["b"], ["c"]]})
         assert len(crowd.json()) == 3  # more than may wait, but nobody waits
+
+
+def test_probes_are_answered_however_much_is_under_way(path: Path, serve: Any) -> None:
+    """Here bodies that do not come are under way, as many as may be."""
+    with serve(path, http_queue=3) as client, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", client.base_url.port)))
+            slow.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: 100\r\n\r\n{")  # fmt: skip
+        deadline = time.monotonic() + 30
+        while (answer := client.get("/v1/labels")).status_code == 200:
+            assert time.monotonic() < deadline
+        assert told(answer) == (503, "overloaded")
+        for probe in ("/health", "/ready", "/metrics"):
+            assert client.get(probe).status_code == 200
 
 
 def test_threads_give_up_what_has_not_begun_and_finish_what_has() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,14 @@ def test_an_example_is_erased_as_it_was_seen_and_one_that_was_forgotten_too(clie
     client.delete("/v1/examples/2")
     assert client.delete("/v1/examples/2", params=erase, headers=seen).json()["ids"] == [2]
     refused(client.delete("/v1/examples/4711", params=erase, headers=seen), 404, "not_found")
+    client.patch("/v1/examples/3", json={"labels": "invoice"})
+    client.delete("/v1/examples/3")
+    refused(
+        client.delete("/v1/examples/3", params=erase, headers=seen), 409, "conflict", "revision 7", "look at it again"
+    )
+    assert client.get("/v1/examples/3").json()["text"] is not None
+    now = {"If-Match": client.get("/v1/examples/3").headers["ETag"]}
+    assert client.delete("/v1/examples/3", params=erase, headers=now).json()["ids"] == [3]
 
 
 def test_labels_are_counted_renamed_and_merged(client: httpx.Client) -> None:
@@ -165,7 +174,9 @@ def test_labels_are_counted_renamed_and_merged(client: httpx.Client) -> None:
     done = client.post("/v1/labels/rename", json={"old": "delivery", "new": "parcels"}).json()
     assert done == {"ids": list(range(1, 21)), "revision": 2, "updated": 20}
     assert classify(client, ROWS[0][0])[0]["label"] == "parcels"
-    refused(client.post("/v1/labels/rename", json={"old": "parcels", "new": "invoice"}), 409, "conflict", "merge")
+    refused(
+        client.post("/v1/labels/rename", json={"old": "parcels", "new": "invoice"}), 409, "conflict", "labels/merge"
+    )
     refused(client.post("/v1/labels/rename", json={"old": "parcel", "new": "x"}), 404, "not_found", "'parcels'")
     done = client.post("/v1/labels/merge", json={"labels": ["parcels", "invoice"], "into": "all"}).json()
     assert (done["revision"], done["updated"]) == (3, 40)
@@ -252,4 +263,6 @@ def test_paths_and_methods_that_are_not_there(shared: httpx.Client) -> None:
     answer = shared.get("/v1/classify")
     refused(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST"
-    refused(shared.post("/v1/classify", content=b"{", headers={"Content-Type": "application/json"}), 400, "bad_request")
+    for body in (b"{", b"\xff", b"[" * 100_000, gzip.compress(b'{"texts": ["a"]}')):
+        answer = shared.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
+        refused(answer, 400, "bad_request", "the body is no JSON")

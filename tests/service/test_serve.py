@@ -138,6 +138,13 @@ def test_what_cannot_be_served_is_one_line(path: Path, tmp_path: Path) -> None:
     refused("--host", "0.0.0.0", fragment="likewise token add")
     refused("--host", "203.0.113.1", "--no-auth", fragment="cannot listen on 203.0.113.1")
     refused(at=tmp_path / "nothing", fragment="nothing")
+    Tokens(path).add("ann", "read")
+    (path / "tokens.json").chmod(0o666)
+    refused(fragment="chmod 600")
+    (path / "tokens.json").chmod(0o600)
+    Tokens(path).remove("ann")
+    refused(fragment="remove")
+    (path / "tokens.json").unlink()
     refused("--port", "70000", fragment="0 to 65,535")
     refused("--allow-origins", "tool", fragment="expected an origin")
 
@@ -150,6 +157,43 @@ def test_others_are_served_with_tokens_or_when_told_so(path: Path) -> None:
     with served(path, "--host", "0.0.0.0") as service:
         service.ready()
         assert httpx.post(f"{service.url}/v1/classify", json=ASK, timeout=60).status_code == 401
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds the workers in Linux' /proc")
+def test_the_last_token_that_is_taken_back_opens_no_worker(path: Path) -> None:
+    """Not one that never saw it, nor one that takes another's place."""
+
+    def asked(url: str, times: int = 20) -> set[int]:  # a connection each, so that both are asked
+        return {httpx.get(f"{url}/v1/labels", timeout=60).status_code for _ in range(times)}
+
+    with served(path, "--workers", "2") as service:
+        service.ready()
+        assert asked(service.url) == {200}
+        Tokens(path).add("ann", "read")
+        Tokens(path).remove("ann")
+        assert asked(service.url) == {401}
+    Tokens(path).add("ann", "read")
+    with served(path, "--workers", "2") as service:
+        service.ready()
+        (path / "tokens.json").unlink()  # what the service was started with it remembers without
+        before = service.workers()
+        for worker in before:
+            os.kill(worker, signal.SIGKILL)
+        eventually(lambda: len(service.workers() - before) == 2)
+        assert asked(service.url) == {401}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds the workers in Linux' /proc")
+def test_a_worker_that_cannot_start_ends_the_service_and_says_why(path: Path) -> None:
+    with served(path, "--workers", "2", "--log", "none") as service:
+        service.ready()
+        eventually(lambda: len(service.workers()) == 2)
+        (path / "likewise.json").write_text("{")
+        os.kill(min(service.workers()), signal.SIGKILL)
+        assert service.ended() == 2
+    first, *_, last = service.lines
+    assert "likewise.json" in first and "Traceback" not in "".join(service.lines), service.lines
+    assert last == "likewise: the service could not start; what happened stands above\n"
 
 
 def test_workers_all_see_a_correction_at_the_next_request_and_count_together(path: Path) -> None:

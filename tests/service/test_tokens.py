@@ -71,3 +71,9 @@ def test_a_file_that_others_may_write_or_that_is_damaged_opens_nothing(tmp_path:
         file.write_text(content)
         with pytest.raises(ModelDamaged):
             tokens.find(secret)
+
+
+def test_a_file_that_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("")  # a file: there is no looking into it, whoever asks
+    with pytest.raises(ModelError, match="let this account read"):
+        Tokens(tmp_path / "model").listed()

@@ -16,6 +16,9 @@ from likewise.service.tokens import Tokens, TokenScope
 OPEN = frozenset(("/health", "/ready", "/docs", "/openapi.json"))
 """Paths that need no token: probes, and what tells how to ask."""
 
+PROBES = frozenset(("/health", "/ready", "/metrics"))
+"""Paths that are answered however much is under way: what they tell is wanted most then."""
+
 ASKING = frozenset(("/v1/classify", "/predict"))
 """POST routes that change nothing."""
 

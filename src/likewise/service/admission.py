@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from likewise.service.access import Access
+from likewise.service.access import PROBES, Access
 from likewise.service.errors import Refusal
 from likewise.service.limits import BODIES, again, check_json, read_body
 from likewise.service.paths import Paths
@@ -23,7 +23,8 @@ class Admission:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._under_way += 1
+        counted = scope["path"] not in PROBES
+        self._under_way += counted
         try:
             receive = await self._admitted(scope, receive)
         except Refusal as refusal:
@@ -31,12 +32,12 @@ class Admission:
         else:
             await self._app(scope, receive, send)
         finally:
-            self._under_way -= 1
+            self._under_way -= counted
 
     async def _admitted(self, scope: Scope, receive: Receive) -> Receive:
         """What the route receives from. Refusal."""
         headers = Headers(scope=scope)
-        if self._under_way > self._settings.http_queue:
+        if self._under_way > self._settings.http_queue and scope["path"] not in PROBES:
             raise Refusal("overloaded", f"{self._under_way:,} requests are under way", "try again soon")
         scope["likewise.by"] = self._access.by(scope["method"], scope["path"], headers)
         self._paths.check(scope["method"], scope["path"], scope["query_string"])

@@ -131,7 +131,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = error.errors()[0]
     if first["type"] == "json_invalid":
-        refusal = Refusal("bad_request", "the body is no JSON", "send a JSON object")
+        refusal = _no_json()
     else:
         place = ".".join(str(part) for part in first["loc"] if part not in KINDS)
         message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]  # ours, or pydantic's
@@ -140,8 +140,12 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """What Starlette refuses, such as a body that cannot be decoded."""
+    """What Starlette and FastAPI refuse; else than paths and methods, bodies that are not even text, or too deep."""
     assert isinstance(error, HTTPException)
-    kind = _KINDS.get(error.status_code, "bad_request")
-    refusal = Refusal(kind, error.detail, "see /docs", error.headers or {})
+    kind = _KINDS.get(error.status_code)
+    refusal = Refusal(kind, error.detail, "see /docs", error.headers or {}) if kind else _no_json()
     return refusal.response(request.url.path)
+
+
+def _no_json() -> Refusal:
+    return Refusal("bad_request", "the body is no JSON", "send a JSON object")

@@ -115,8 +115,10 @@ def refusal_of(error: LikewiseError) -> Refusal:
     if not message:
         message, hint = hint, ""
     match error:
-        case ExampleChanged() | LabelTaken():
+        case ExampleChanged():
             return Refusal("conflict", message, hint)
+        case LabelTaken():  # whose hint names the command
+            return Refusal("conflict", message, "to join the two use POST /v1/labels/merge")
         case LabelUnknown() | ExampleError() | RevisionError():
             return Refusal("not_found", message, hint)
         case UsageError():

@@ -21,7 +21,7 @@ from likewise.settings import Settings
 from likewise.types import Prediction
 
 READERS = 4
-"""Threads that look things up: searches, the past. Answers have a thread of their own, and changes another."""
+"""Threads that look things up: searches, the past. Answers have a thread of their own, changes and probes others."""
 WAITING = 64
 """How many of these may wait, and how many changes."""
 ANONYMOUS = "anonymous"
@@ -38,6 +38,7 @@ class Serving:
         self.metrics = Metrics()
         self.model = Model.open(path, **asdict(settings))
         self.reading = Threads("reading", READERS, waiting=WAITING, timeout=settings.http_timeout)
+        self.probing = Threads("probing", 1, waiting=WAITING, timeout=settings.http_timeout)
         self.changing = Threads("changing", 1, waiting=WAITING, timeout=settings.http_timeout, finish=True)
         self.batcher = Batcher(
             self._answer,
@@ -60,6 +61,7 @@ class Serving:
         await self.batcher.stop()
         await self.changing.stop()
         await self.reading.stop()
+        await self.probing.stop()
         await asyncio.to_thread(self.model.close)
 
     async def classify(self, texts: Sequence[str], neighbours: int | None, as_of: int | str | None) -> bytes:

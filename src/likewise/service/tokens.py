@@ -55,12 +55,14 @@ class Tokens:
         self._seen: tuple[int, ...] | None = None
         self._tokens: tuple[Token, ...] = ()
         self.ever = False
-        """Whether there was one when this process looked, now or before: the last that is taken back opens nothing."""
+        """Whether the file was there when this process looked, now or before. It stays when the last token is taken
+        back, for processes that never saw one, such as a worker that takes another's place: they open nothing."""
 
     def listed(self) -> tuple[Token, ...]:
         """All of them, in the order in which they were made.
 
-        ModelDamaged when the file cannot be read, ModelError when others than its owner may write it.
+        ModelDamaged when the file cannot be made sense of, ModelError when it cannot be read, or when others than its
+        owner may write it.
         """
         with self._lock:
             try:
@@ -68,13 +70,18 @@ class Tokens:
             except FileNotFoundError:
                 self._seen, self._tokens = None, ()
                 return ()
+            except OSError as error:  # whether there are any is open
+                raise ModelError(
+                    f"{self._path}: found no way to look at it ({error.strerror}), expected a file or none; let this "
+                    "account read the model's directory"
+                ) from error
+            self.ever = True
             seen = (found.st_mtime_ns, found.st_ino, found.st_size)
             if seen != self._seen:
                 if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                     raise ModelError(f"{self._path}: others than its owner may write it; run: chmod 600 {self._path}")
                 self._tokens = self._read()
                 self._seen = seen
-                self.ever = self.ever or bool(self._tokens)
             return self._tokens
 
     def find(self, given: str) -> Token | None:

@@ -26,7 +26,7 @@ from likewise.service.schemas import (
     Teach,
 )
 from likewise.service.serving import By, Here, Serving
-from likewise.types import Change
+from likewise.types import Change, ExampleVersion
 from likewise.validation import check_label_sets, check_labels, check_refs
 
 SOURCE = "http"
@@ -146,6 +146,8 @@ def _erased(serving: Serving, id: int, by: str, seen: int | None) -> dict[str, A
     begun = seen is not None and bool(model.examples([id]))
     if begun:
         model.forget(id, by=by, seen=seen)  # only as it was seen; then nobody changes it any more
+    elif seen is not None:
+        _check_forgotten(model.history_of(id), id, seen)
     try:
         done = model.erase(id, by=by)
     except LedgerError as error:
@@ -155,6 +157,16 @@ def _erased(serving: Serving, id: int, by: str, seen: int | None) -> dict[str, A
             "unavailable", "the erasure may not have left every file", "send the same request again to complete it"
         ) from error
     return {"ids": list(done.ids), "revision": done.revision, "shared": list(done.shared)}
+
+
+def _check_forgotten(life: list[ExampleVersion], id: int, seen: int) -> None:
+    """Refusal if what a forgotten example said was changed after `seen`; that it was forgotten is no such change."""
+    last = next((version.change.revision for version in life if version.labels is not None), 0)  # 0: it was erased
+    if last > seen:
+        raise Refusal(
+            "conflict", f"example {id} was changed at revision {last}, after revision {seen}, and then forgotten",
+            "nothing was changed, look at it again",
+        )  # fmt: skip
 
 
 def _listed(labels: str | list[str], serving: Serving) -> list[str]:

@@ -25,7 +25,7 @@ async def ready(serving: Here) -> Response:
     """Whether the model is loaded and its ledger can be reached; 503 while not. Needs no token."""
     if not serving.warm:
         raise Refusal("unavailable", "the encoder is being loaded", "try again soon")
-    revision = await serving.reading.run(lambda: serving.model.revision)
+    revision = await serving.probing.run(lambda: serving.model.revision)
     return json_response({"status": "ready", "revision": revision})
 
 
@@ -33,5 +33,5 @@ async def ready(serving: Here) -> Response:
 async def metrics(serving: Here) -> Response:
     """Requests, latencies, batches, the queue, revision, examples and stale answers, for Prometheus."""
     model = serving.model
-    page = await serving.reading.run(lambda: serving.metrics.page(lambda: model.revision, lambda: model.size))
+    page = await serving.probing.run(lambda: serving.metrics.page(lambda: model.revision, lambda: model.size))
     return Response(page, media_type=CONTENT_TYPE)
