@@ -237,6 +237,10 @@ def test_recipes(likewise):
     assert told.status == 0
     assert "likewise" in told.out
     assert "frozen" in told.out
+    for columns in ("40", "60", "80"):
+        narrow = likewise("recipes", env={"COLUMNS": columns}).out
+        assert "…" not in narrow
+        assert max(map(len, narrow.splitlines())) <= int(columns)
 
     listed = likewise("recipes", "--json").json_lines()
     assert {row["recipe"] for row in listed} >= {"likewise", "frozen"}

@@ -135,6 +135,15 @@ def test_the_commands_that_are_suggested_can_be_copied(fitted_several):
     ]
 
 
+def test_no_score_of_a_fit_is_cut_on_a_narrow_terminal(fitted_several):
+    _, result = fitted_several
+    console = Console(file=io.StringIO(), width=40)
+    render_fit(console, result.json())
+
+    for score in result.json()["scores"]["frozen"].values():
+        assert f" {score:.3f} " in console.file.getvalue()
+
+
 def test_a_fit_in_json(fitted_several, kit):
     model, result = fitted_several
     summary = result.json()

@@ -347,7 +347,8 @@ def recipes(as_json: bool) -> None:
     from likewise.rendering import stdout
     from likewise.rendering_fits import recipes_table
 
-    stdout().print(recipes_table(RECIPES.values()))
+    console = stdout()
+    console.print(recipes_table(RECIPES.values(), console.width))
 
 
 @click.command(cls=Command, short_help="Show the whole story on sample data.")
