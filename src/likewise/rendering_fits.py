@@ -84,7 +84,7 @@ def render_refit(console: Console, refit: Refit) -> None:
         f"revision {refit.revision} on, with the {refit.kept} encoder."
     )
     table = Table(
-        f"{refit.measure.replace('_', '-')}, {refit.judged_on}",
+        Column(f"{refit.measure.replace('_', '-')}, {refit.judged_on}", overflow="fold"),
         Column("before", justify="right"),
         Column("after", justify="right"),
         box=SIMPLE_HEAD,
@@ -105,7 +105,7 @@ def fit_table(summary: Mapping[str, Any]) -> Table:
     kinds: Mapping[str, Mapping[str, float]] = summary["scores"]
     measure = str(summary["measure"]).replace("_", "-")
     table = Table(
-        f"{measure}, {summary['judged_on']}",
+        Column(f"{measure}, {summary['judged_on']}", overflow="fold"),
         *(Column(f"{kind} encoder", justify="right") for kind in kinds),
         box=SIMPLE_HEAD,
         header_style="dim",

@@ -138,10 +138,13 @@ def test_the_commands_that_are_suggested_can_be_copied(fitted_several):
 def test_no_score_of_a_fit_is_cut_on_a_narrow_terminal(fitted_several):
     _, result = fitted_several
     console = Console(file=io.StringIO(), width=40)
-    render_fit(console, result.json())
+    scores = result.json()["scores"]["frozen"]
+    both = {"frozen": scores, "fine-tuned": scores}
+    render_fit(console, {**result.json(), "judged_on": "4-fold cross-validation", "scores": both})
 
-    for score in result.json()["scores"]["frozen"].values():
-        assert f" {score:.3f} " in console.file.getvalue()
+    drawn = console.file.getvalue()
+    assert all(f" {score:.3f} " in drawn for score in scores.values())
+    assert "…" not in drawn
 
 
 def test_a_fit_in_json(fitted_several, kit):

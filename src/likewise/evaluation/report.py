@@ -230,7 +230,7 @@ def _figures(
     bold: str | None = None,
     cut: bool = True,
 ) -> RenderableType:
-    """Rows of labels and figures: long labels are cut (or wrapped), figures never; where it is narrow, a block a row."""
+    """Rows of labels and figures: long labels are cut (or wrapped), figures never; where narrow, a block a row."""
     from rich.cells import cell_len
 
     columns = zip(headings, *(figures for _, figures in rows), strict=True)
