@@ -297,6 +297,12 @@ def test_classes_that_do_not_fit_are_refused(make: Make, classes: Any, labels: A
         make(classes=classes).fit(MIXED, labels)
 
 
+@pytest.mark.parametrize("dev", [(TEXTS,), 3, "xy", {"a": 1, "b": 2}])
+def test_what_is_no_pair_of_texts_and_labels_is_no_dev(make: Make, dev: Any) -> None:
+    with pytest.raises(DataError, match=r"^dev: found .*, expected a pair: texts, and a list of their labels"):
+        make().fit(TEXTS, LABELS, dev=dev)
+
+
 def test_a_column_of_labels_is_flattened_with_a_warning(make: Make) -> None:
     with pytest.warns(DataConversionWarning, match="column-vector") as caught:
         clf = make().fit(TEXTS, np.array(LABELS)[:, np.newaxis])

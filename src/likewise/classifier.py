@@ -29,6 +29,7 @@ from likewise.recipes import recipe_named
 from likewise.settings import SETTINGS, Settings, settings_of
 from likewise.targets import Shape, check_among, read_targets
 from likewise.types import Prediction, Task
+from likewise.validation import check_pair
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -208,7 +209,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return read_targets(_flat(y), shape.kind.values(shape.columns), shape.at_fit)
 
     def _dev(self, dev: tuple[object, object], shape: Shape) -> tuple[list[str], list[tuple[str, ...]]]:
-        dev_texts, dev_labels = dev
+        dev_texts, dev_labels = check_pair(dev, "dev")
         held, sets = self._read(dev_labels, shape)
         shape.joined(held)
         return _texts(dev_texts), sets
