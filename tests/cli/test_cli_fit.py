@@ -201,6 +201,24 @@ def test_a_killed_fit_leaves_no_model_and_the_same_command_then_makes_one(interr
     assert likewise("check", folder / "m").status == 0
 
 
+def test_who_interrupts_training_is_told_how_it_goes_on(kit, tiny_encoder, tmp_path):
+    data = kit.write_jsonl(tmp_path / "train.jsonl", kit.rows(8))
+    with subprocess.Popen(
+        [kit.command, "fit", "m", str(data), "--encoder", str(tiny_encoder), "--epochs", "200"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kit.environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background is deaf to it
+    ) as process:  # fmt: skip
+        while process.poll() is None and not list((tmp_path / ".m.fit").rglob("finished.json")):  # of the first fold
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+
+    told = f"likewise: interrupted; the same command goes on from its last checkpoint in {tmp_path / '.m.fit'}"
+    assert (process.returncode, out) == (130, b"")
+    assert errors.decode().splitlines()[-1] == told
+    assert "Traceback" not in errors.decode()
+
+
 def test_a_real_csv_file(interrupted, kit):
     folder, _, _ = interrupted
 

@@ -19,6 +19,7 @@ from likewise.commands.options import (
     columns_from,
     counted,
     given_settings,
+    going_on,
     json_option,
     model_argument,
     open_model,
@@ -32,7 +33,6 @@ from likewise.commands.options import (
     settings_options,
     source_option,
     tell_rejected,
-    work_folder,
 )
 from likewise.errors import DataError
 from likewise.settings import SETTINGS, settings_of
@@ -107,8 +107,8 @@ def refit(
                 click.echo(f"Removed {what}.")
             return
         another = read_labelled(source, columns_from("text", None, None, "|"), None, settings())
-        work = work_folder(Path(os.path.abspath(model)))
-        done = opened.refit(recipe, encoder, by, note, work, progress(), another, **fit)
+        with going_on(Path(os.path.abspath(model))) as work:
+            done = opened.refit(recipe, encoder, by, note, work, progress(), another, **fit)
     if as_json:
         print_json(asdict(done))
         return
