@@ -285,7 +285,8 @@ def _difference(difference: Difference) -> dict[str, Any]:
 def export(model: str, file: str, as_json: bool) -> None:
     """Write all examples with their ids, refs, labels and where they came from to FILE: JSON Lines or Parquet.
 
-    `likewise teach MODEL --input FILE --ref-column ref` takes it back. - is standard output.
+    `likewise teach MODEL --input FILE --ref-column ref` takes it back; an example without a ref that has the text and
+    the labels of another becomes one with it. - is standard output.
     """
     from likewise.writing import write_rows
 
