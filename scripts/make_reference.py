@@ -102,7 +102,8 @@ label, `true_positive`, `false_positive`, `false_negative` and `true_negative`.
 
 `teach` prints the examples' ids in the order of the texts, the ledger's revision after the change, and how many
 examples are new, were changed, were there with the same labels already, or were left as they were
-(`--on-conflict keep`); `conflicts` counts, by the same words, the texts that were there with other labels:
+(`--on-conflict keep`); `conflicts` counts, by the same words, the texts for which other labels were there: on the
+example of their reference, or else on every example of that text:
 
 ```json
 {{"ids": [581], "revision": 13, "added": 1, "updated": 0, "known": 0, "kept": 0, "conflicts": {{}}}}

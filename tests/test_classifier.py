@@ -297,6 +297,12 @@ def test_classes_that_do_not_fit_are_refused(make: Make, classes: Any, labels: A
         make(classes=classes).fit(MIXED, labels)
 
 
+@pytest.mark.parametrize("dev", [(TEXTS,), 3, "xy", {"a": 1, "b": 2}])
+def test_what_is_no_pair_of_texts_and_labels_is_no_dev(make: Make, dev: Any) -> None:
+    with pytest.raises(DataError, match=r"^dev: found .*, expected a pair: texts, and a list of their labels"):
+        make().fit(TEXTS, LABELS, dev=dev)
+
+
 def test_a_column_of_labels_is_flattened_with_a_warning(make: Make) -> None:
     with pytest.warns(DataConversionWarning, match="column-vector") as caught:
         clf = make().fit(TEXTS, np.array(LABELS)[:, np.newaxis])
@@ -342,8 +348,8 @@ def test_an_indicator_taught_later_may_bring_columns(make: Make) -> None:
     assert clf.predict(FUN).shape == (16, 3)
     clf.partial_fit(["river boat"], [["all"]])  # label sets do too
     assert clf.classes_.tolist() == ["pay", "send", "fun", "all"]
-    with pytest.raises(SettingError, match="found 3, expected a name for each of y's 2 columns"):
-        clf.partial_fit(MIXED[:1], [[1, 1]])
+    clf.partial_fit(["sky and sea"], [[1, 1]])  # still the columns of the fit
+    assert clf.model_.examples(contains="sky")[0].labels == ("pay", "send")
 
 
 def test_a_data_frame_brings_its_own_columns_whatever_their_order(make: Make) -> None:
@@ -372,6 +378,21 @@ def test_numbers_stay_whole_and_are_spelled_in_one_way(make: Make) -> None:
     small.model_.teach(FUN[4:8], ["007"] * 4)
     with pytest.raises(LabelError, match="has the label '007', y had whole numbers"):
         small.predict(FUN)
+
+
+def test_further_matrices_have_the_columns_of_the_fit_or_all(make: Make) -> None:
+    clf = make(classes=["pay", "send"]).fit(MIXED, INDICATOR)
+    with pytest.raises(LabelError, match="y: found 3 columns, expected 2 as at fit; give one for each"):
+        clf.score(TEXTS[:1], np.ones((1, 3), int))
+    clf.partial_fit(FUN[:1], np.array([[1, 0]]), classes=["fun", "pay"])
+    assert clf.classes_.tolist() == ["pay", "send", "fun"]
+    clf.partial_fit(MIXED[:1], INDICATOR[:1]).partial_fit(FUN[:1], np.array([[0, 0, 1]]))
+    assert clf.model_.examples(contains=FUN[0])[0].labels == ("fun",)
+    assert clf.score(MIXED, INDICATOR) == clf.score(MIXED, np.hstack([INDICATOR, np.zeros((len(MIXED), 1), int)]))
+    assert clf.fit(MIXED, INDICATOR, dev=(MIXED, INDICATOR)).classes_.tolist() == ["pay", "send"]
+    clf.partial_fit(FUN[:1], np.array([[1]]).repeat(2, axis=1), classes=["fun", "pay"])
+    with pytest.raises(LabelError, match="found 4 columns, expected 2 as at fit, or 3 with what came later"):
+        clf.partial_fit(TEXTS[:1], np.ones((1, 4), int))
 
 
 def test_classes_follow_the_model(make: Make) -> None:

@@ -23,6 +23,7 @@ PUBLIC = [
     "Classifier",
     "Example",
     "LikewiseError",
+    "LikewiseWarning",
     "Model",
     "Neighbour",
     "Prediction",

@@ -82,6 +82,8 @@ def test_given_wins_over_environment_wins_over_default(monkeypatch: pytest.Monke
         ({"holdout": 1.0}, "holdout: found 1.0"),
         ({"lock_timeout": float("nan")}, "lock_timeout: found nan"),
         ({"lock_timeout": float("inf")}, "lock_timeout: found inf"),
+        ({"lock_timeout": 1e10}, "lock_timeout: found 10000000000.0, expected a number from 0 to 86,400 (seconds)"),
+        ({"threads": 2**31}, "threads: found 2147483648, expected a whole number from 0 to 1,024 (threads)"),
         ({"measure": "macro-f1"}, "measure: found 'macro-f1', expected one of macro_f1, accuracy, micro_f1"),
         ({"measure": 1}, "measure: found 1"),
         ({"runtime": "openvno"}, "did you mean 'openvino'?"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from likewise.errors import LabelError, SettingError
+from likewise.errors import DataError, LabelError, SettingError, UsageError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.progress import Progress
@@ -137,15 +137,29 @@ def test_cross_validation_trains_on_the_source_once(tiny_encoder: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("recipe", "source", "expected"),
+    ("recipe", "source", "kind", "expected"),
     [
-        ("transfer", None, "source: found none, but recipe 'transfer' learns from a second data set"),
-        ("cea", SOURCE, "recipe 'cea' learns from no second data set; recipes that do are transfer, multitask, common"),
-        ("multitask", (["a"], ["b"]), "source labels: found 1 label"),
+        ("transfer", None, SettingError, "source: found none, but recipe 'transfer' learns from a second data set"),
+        (
+            "cea",
+            SOURCE,
+            SettingError,
+            "recipe 'cea' learns from no second data set; recipes that do are transfer, multitask, common",
+        ),
+        ("multitask", (["a"], ["b"]), LabelError, "source labels: found 1 label"),
+        (
+            "transfer",
+            (["a"],),
+            DataError,
+            "source_task: found a tuple of 1, expected a pair: texts, and a list of their labels",
+        ),
+        ("transfer", 3, DataError, r"source_task: found 3 \(int\), expected a pair"),
+        ("transfer", (["a"], 3), DataError, r"source labels: found 3 \(int\), expected a list"),
     ],
 )
-def test_what_cannot_be_is_said(recipe: str, source: Any, expected: str, tiny_encoder: Path) -> None:
-    kind = LabelError if "labels" in expected else SettingError
+def test_what_cannot_be_is_said(
+    recipe: str, source: Any, kind: type[UsageError], expected: str, tiny_encoder: Path
+) -> None:
     with pytest.raises(kind, match=expected):
         fit(TEXTS, LABELS, recipe=recipe, encoder=str(tiny_encoder), source_task=source)
 

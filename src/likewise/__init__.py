@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from likewise.classifier import Classifier
     from likewise.errors import LikewiseError
     from likewise.model import Model
+    from likewise.progress import LikewiseWarning
     from likewise.settings import Settings
     from likewise.types import Change, Example, Neighbour, Prediction, Revision
 
-__version__ = version("likewise")
+    __version__: str
 
 # Each public name and where it lives. They are imported when first asked for, so that `Model` needs no scikit-learn
 # and `import likewise` costs nothing.
@@ -22,6 +22,7 @@ _HOMES = {
     "Classifier": "classifier",
     "Example": "types",
     "LikewiseError": "errors",
+    "LikewiseWarning": "progress",
     "Model": "model",
     "Neighbour": "types",
     "Prediction": "types",
@@ -34,6 +35,7 @@ __all__ = [
     "Classifier",
     "Example",
     "LikewiseError",
+    "LikewiseWarning",
     "Model",
     "Neighbour",
     "Prediction",
@@ -44,6 +46,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # takes longer than all else here
+
+        return version("likewise")
     if name not in _HOMES:
         raise AttributeError(f"module 'likewise' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"likewise.{_HOMES[name]}"), name)

@@ -29,6 +29,7 @@ from likewise.recipes import recipe_named
 from likewise.settings import SETTINGS, Settings, settings_of
 from likewise.targets import Shape, check_among, read_targets
 from likewise.types import Prediction, Task
+from likewise.validation import check_pair
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -150,12 +151,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def partial_fit(self, X: object, y: object, classes: ArrayLike | None = None) -> Classifier:
         """Teach labelled texts, at once and without training; labels may be new. The first call of all fits.
 
-        `classes` names the columns where y is an indicator matrix (those of the fit otherwise); with other forms of y
-        a label that is not among them is refused. It promises nothing: `classes_` holds what has examples.
+        `classes` names the columns where y is an indicator matrix; otherwise they are those of the fit, or these and
+        all that further calls have brought. With other forms of y a label that is not among `classes` is refused. It
+        promises nothing: `classes_` holds what has examples.
         """
         if not self.__sklearn_is_fitted__():
             return self._fit(X, y, self.classes if classes is None else classes, None, None, strict=classes is None)
-        taught, sets = read_targets(_flat(y), self._columns_of(y, self._shape) if classes is None else classes)
+        taught, sets = self._read(y, self._shape) if classes is None else read_targets(_flat(y), classes)
         check_among(sets, taught, classes)
         shape = self._shape.joined(taught)
         self.model_.teach(_texts(X), sets)
@@ -200,14 +202,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             old.close()  # a saved one belongs to whoever `save` handed it to
         return self
 
-    def _columns_of(self, y: object, shape: Shape) -> NDArray[Any] | None:
-        """What the columns of a further indicator matrix mean: what they did at fit, or a DataFrame's own names."""
-        named = hasattr(y, "columns") and self.classes is None
-        return shape.kind.values(shape.columns) if shape.form == "indicator" and not named else None
+    def _read(self, y: object, shape: Shape) -> tuple[Shape, list[tuple[str, ...]]]:
+        """A further y: an indicator matrix's columns mean what they did before, a DataFrame's have their own names."""
+        if shape.form != "indicator" or (hasattr(y, "columns") and self.classes is None):
+            return read_targets(_flat(y), None)
+        return read_targets(_flat(y), shape.kind.values(shape.columns), shape.at_fit)
 
     def _dev(self, dev: tuple[object, object], shape: Shape) -> tuple[list[str], list[tuple[str, ...]]]:
-        dev_texts, dev_labels = dev
-        held, sets = read_targets(_flat(dev_labels), self._columns_of(dev_labels, shape))
+        dev_texts, dev_labels = check_pair(dev, "dev")
+        held, sets = self._read(dev_labels, shape)
         shape.joined(held)
         return _texts(dev_texts), sets
 
@@ -282,7 +285,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         if self._shape.form == "labels":
             return float(super().score(X, y, sample_weight))
-        _, truth = read_targets(_flat(y), self._columns_of(y, self._shape))
+        _, truth = self._read(y, self._shape)
         decided = [tuple(sorted(prediction.labels)) for prediction in self.classify(X, neighbours=0)]
         if len(truth) != len(decided):
             raise LabelError(f"y: found {len(truth)}, expected one entry for each of {len(decided)} texts")

@@ -21,7 +21,7 @@ import click
 from likewise.commands.answering import check, classify, evaluate
 from likewise.commands.changing import forget, merge_labels, relabel, rename_label, teach
 from likewise.commands.making import demo, fit, recipes, train_encoder, wrap
-from likewise.commands.options import DEBUG_VARIABLE, Group, ReaderGone, one_line, say
+from likewise.commands.options import DEBUG_VARIABLE, Group, Interrupted, ReaderGone, one_line, say
 from likewise.commands.remembering import diff, erase, export, history, move, refit, revert
 from likewise.commands.serving import serve, token
 from likewise.errors import LikewiseError, suggestion
@@ -92,8 +92,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         return _told(_usage(error), USER)
-    except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
+        if sys.stderr.isatty():
+            click.echo(err=True)  # behind the ^C that it shows
+        return _told(str(error) if isinstance(error, Interrupted) else "interrupted", INTERRUPTED)
     except LikewiseError as error:
         return _told(str(error), USER)
     except ReaderGone:

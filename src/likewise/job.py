@@ -23,7 +23,7 @@ from likewise.recipes import Recipe
 from likewise.settings import Measure, Settings
 from likewise.training.schedule import Schedule
 from likewise.types import Pooling, Task
-from likewise.validation import check_labels, check_refs, check_text, decide_task, normalised
+from likewise.validation import check_labels, check_list, check_pair, check_refs, check_text, decide_task, normalised
 
 LabelSets = list[tuple[str, ...]]
 
@@ -147,7 +147,7 @@ def checked(
     _warn(counts, len(good), progress)
     held = None
     if dev is not None:
-        held = _examples(*dev, "dev texts", "dev labels", settings)
+        held = _examples(*check_pair(dev, "dev"), "dev texts", "dev labels", settings)
         decide_task(held[1], decided)
         unknown = sorted({label for row in held[1] for label in row} - set(counts))
         if unknown:
@@ -161,7 +161,7 @@ def checked(
 
 
 def _source(rows: tuple[Sequence[str], Sequence[object]], settings: Settings) -> SourceTask:
-    texts, labels = _examples(*rows, "source texts", "source labels", settings)
+    texts, labels = _examples(*check_pair(rows, "source_task"), "source texts", "source labels", settings)
     counts = Counter(label for row in labels for label in row)
     if len(counts) < 2:
         raise LabelError(f"source labels: found {len(counts)} label(s), expected at least two different ones")
@@ -175,6 +175,7 @@ def _examples(
 ) -> tuple[list[str], LabelSets]:
     if isinstance(texts, str) or isinstance(labels, str):
         raise DataError("texts and labels: found one string, expected a list of texts and a list of their labels")
+    texts, labels = check_list(texts, of_texts), check_list(labels, of_labels)
     if len(texts) == 0:
         raise DataError(f"{of_texts}: found none, expected a list of labelled texts")
     if len(texts) != len(labels):

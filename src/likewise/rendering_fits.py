@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Column, Table
@@ -22,6 +23,8 @@ from likewise.types import Refit
 if TYPE_CHECKING:
     from likewise.train_encoder import EncoderSummary
 
+NARROW = 80
+"""Columns under which a table of prose is none to read."""
 SHORTEST = 0.1
 """Seconds: a stage that took less leaves no line."""
 
@@ -81,7 +84,7 @@ def render_refit(console: Console, refit: Refit) -> None:
         f"revision {refit.revision} on, with the {refit.kept} encoder."
     )
     table = Table(
-        Column(f"{refit.measure.replace('_', '-')}, {refit.judged_on}", no_wrap=True),
+        Column(f"{refit.measure.replace('_', '-')}, {refit.judged_on}", overflow="fold"),
         Column("before", justify="right"),
         Column("after", justify="right"),
         box=SIMPLE_HEAD,
@@ -102,7 +105,7 @@ def fit_table(summary: Mapping[str, Any]) -> Table:
     kinds: Mapping[str, Mapping[str, float]] = summary["scores"]
     measure = str(summary["measure"]).replace("_", "-")
     table = Table(
-        Column(f"{measure}, {summary['judged_on']}", no_wrap=True),
+        Column(f"{measure}, {summary['judged_on']}", overflow="fold"),
         *(Column(f"{kind} encoder", justify="right") for kind in kinds),
         box=SIMPLE_HEAD,
         header_style="dim",
@@ -116,18 +119,21 @@ def fit_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def recipes_table(recipes: Iterable[Recipe]) -> Table:
-    """The recipes, a row each."""
-    table = Table(
-        Column("recipe", style="bold cyan", no_wrap=True),
-        "what is trained",
-        "when to use it",
-        "after",
-        box=SIMPLE_HEAD,
-        header_style="dim",
-    )
-    for recipe in recipes:
-        table.add_row(recipe.name, recipe.objective, recipe.use, recipe.source)
+def recipes_table(recipes: Iterable[Recipe], width: int) -> RenderableType:
+    """The recipes, a row each; where the columns would be too narrow for words, a paragraph each."""
+    headings = ("what is trained", "when to use it", "after")
+    rows = [(recipe.name, (recipe.objective, recipe.use, recipe.source)) for recipe in recipes]
+    if width < NARROW:
+        parts: list[RenderableType] = []
+        for name, told in rows:
+            lines = (
+                Text.assemble((f"{heading}: ", "dim"), words) for heading, words in zip(headings, told, strict=True)
+            )
+            parts += [Text(name, style="bold cyan"), *(Padding(line, (0, 0, 0, 2)) for line in lines)]
+        return Group(*parts)
+    table = Table(Column("recipe", style="bold cyan", no_wrap=True), *headings, box=SIMPLE_HEAD, header_style="dim")
+    for name, told in rows:
+        table.add_row(name, *told)
     return table
 
 

@@ -168,7 +168,12 @@ class Settings:
         help="how many examples a prediction cites at most; the vote itself uses the tuned k",
     )
     threads: int = row(
-        0, scope="answer", unit="threads", minimum=0, help="how many threads the encoder uses; 0: as many as cores"
+        0,
+        scope="answer",
+        unit="threads",
+        minimum=0,
+        maximum=1024,  # ONNX Runtime has room for so many wherever it runs; for billions it ends in bad_alloc
+        help="how many threads the encoder uses; 0: as many as cores",
     )
     token_budget: int | None = row(
         None,
@@ -185,6 +190,7 @@ class Settings:
         scope="answer",
         unit="seconds",
         minimum=0,
+        maximum=86_400,  # databases and Python count timeouts in numbers that end
         help="how long a change waits for another process that is writing",
     )
     max_text: int = row(

@@ -57,12 +57,16 @@ class Kind:
 
 @dataclass(frozen=True)
 class Shape:
-    """The form in which y came and answers go; `columns` and `dtype` are an indicator matrix's."""
+    """The form in which y came and answers go; `columns` and `dtype` are an indicator matrix's.
+
+    `at_fit` is with how many columns it came; those that followed stand behind them.
+    """
 
     form: Literal["labels", "sets", "indicator"]
     kind: Kind
     columns: tuple[str, ...] = ()
     dtype: np.dtype[Any] | None = None
+    at_fit: int = 0
 
     def joined(self, other: Shape) -> Shape:
         """This shape after labels of the other's came in; LabelError when their labels are of another kind."""
@@ -82,11 +86,12 @@ def _joint(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.int64) if joint.kind == "f" and {one.kind, other.kind} <= {"i", "u"} else joint
 
 
-def read_targets(y: Any, classes: ArrayLike | None) -> tuple[Shape, list[tuple[str, ...]]]:
+def read_targets(y: Any, classes: ArrayLike | None, at_fit: int | None = None) -> tuple[Shape, list[tuple[str, ...]]]:
     """The form of y, and the label set of each text as the model spells it.
 
     `classes` names the columns of an indicator matrix (None: a DataFrame's own names, else their numbers from 0) and
-    is ignored with other forms. LabelError for labels that are none, SettingError for unfit `classes`.
+    is ignored with other forms. With `at_fit`, `classes` are those known by now, of which the fit brought so many:
+    a matrix has as many columns, or all. LabelError for labels that are none, SettingError for unfit `classes`.
     """
     if hasattr(y, "toarray"):
         y = y.toarray()
@@ -107,7 +112,7 @@ def read_targets(y: Any, classes: ArrayLike | None) -> tuple[Shape, list[tuple[s
     if len(widths := sorted({len(row) for row in items})) > 1:
         raise LabelError(f"y: found rows of {widths[0]} and of {widths[-1]} numbers, expected equally long ones")
     matrix = np.array(items, dtype=dtype)
-    return _one_each(matrix[:, 0].tolist(), matrix.dtype) if widths == [1] else _columns(matrix, classes)
+    return _one_each(matrix[:, 0].tolist(), matrix.dtype) if widths == [1] else _columns(matrix, classes, at_fit)
 
 
 def check_among(sets: Sequence[tuple[str, ...]], shape: Shape, classes: ArrayLike | None) -> None:
@@ -126,11 +131,20 @@ def _one_each(items: list[Any], dtype: np.dtype[Any] | None) -> tuple[Shape, lis
     return Shape("labels", kind), [(kind.name(item),) for item in items]
 
 
-def _columns(matrix: NDArray[Any], classes: ArrayLike | None) -> tuple[Shape, list[tuple[str, ...]]]:
+def _columns(
+    matrix: NDArray[Any], classes: ArrayLike | None, at_fit: int | None
+) -> tuple[Shape, list[tuple[str, ...]]]:
     if not np.isin(matrix, (0, 1)).all():
         odd = matrix[~np.isin(matrix, (0, 1))][0]
         raise LabelError(f"y: found {odd} in a matrix, expected an indicator matrix of 0 and 1")
     labels = np.arange(matrix.shape[1]).tolist() if classes is None else np.asarray(classes).tolist()
+    if at_fit is not None and matrix.shape[1] != len(labels):
+        if matrix.shape[1] != at_fit:
+            more = "" if at_fit == len(labels) else f", or {len(labels)} with what came later"
+            raise LabelError(
+                f"y: found {matrix.shape[1]} columns, expected {at_fit} as at fit{more}; give one for each"
+            )
+        labels = labels[:at_fit]
     if not isinstance(labels, list) or len(labels) != matrix.shape[1]:
         found = len(labels) if isinstance(labels, list) else repr(labels)
         raise SettingError(f"classes: found {found}, expected a name for each of y's {matrix.shape[1]} columns")
@@ -139,7 +153,7 @@ def _columns(matrix: NDArray[Any], classes: ArrayLike | None) -> tuple[Shape, li
     if len(set(names)) < len(names):
         raise SettingError("classes: found a name twice, expected one of its own for each column")
     sets = [tuple(names[i] for i in np.flatnonzero(row)) for row in matrix]
-    return Shape("indicator", kind, names, matrix.dtype), sets
+    return Shape("indicator", kind, names, matrix.dtype, len(names)), sets
 
 
 def _kind(items: Sequence[Any], dtype: np.dtype[Any] | None, where: str) -> Kind:

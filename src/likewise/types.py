@@ -106,7 +106,8 @@ class Change:
 
     `added`, `updated`, `known` and `kept` count the examples that are new, that were changed, that were there
     with the same labels already, and that were left as they were because `on_conflict="keep"` says so. `conflicts`
-    counts, by the same words, the texts that were there with other labels, or whose reference had other content.
+    counts, by the same words, the texts for which other labels were there: on the example of their reference, or
+    else on every example of that text.
     """
 
     revision: int

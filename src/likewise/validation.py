@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from numbers import Integral
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from likewise.errors import DataError, ExampleError, LabelError, SettingError, UsageError, suggestion
 from likewise.types import Task
@@ -86,6 +86,23 @@ def check_label_sets(labels: object, expected: int, task: Task | None) -> list[t
     if len(rows) != expected:
         raise LabelError(f"labels: found {len(rows)}, expected one entry for each of {expected} texts")
     return [check_labels(row, task, f"labels[{i}]") for i, row in enumerate(rows)]
+
+
+def check_list(values: object, name: str) -> list[Any]:
+    """What is in a list or another collection in order. DataError for a string, a set, or what is no collection."""
+    given = None if isinstance(values, str) else _in_order(values)
+    if given is None:
+        raise DataError(f"{name}: found {_shown(values)}, expected a list")
+    return given
+
+
+def check_pair(pair: object, name: str) -> tuple[Any, Any]:
+    """Texts and their labels, whatever these two are. DataError for anything but a pair."""
+    given = None if isinstance(pair, str) else _in_order(pair)
+    if given is None or len(given) != 2:
+        found = _shown(pair) if given is None else f"a {type(pair).__name__} of {len(given)}"
+        raise DataError(f"{name}: found {found}, expected a pair: texts, and a list of their labels")
+    return given[0], given[1]
 
 
 def check_ids(ids: object, paired: bool = False) -> list[int]:
@@ -276,7 +293,7 @@ def _shown(value: object) -> str:
     """A short look at a value of the wrong type."""
     if value is None or (isinstance(value, float) and value != value):
         return "a missing value"
-    shown = ascii(value)
+    shown = " ".join(ascii(value).split())  # tables and arrays come in several lines
     return f"{shown if len(shown) <= 40 else shown[:37] + '...'} ({type(value).__name__})"
 
 

@@ -180,7 +180,7 @@ def test_a_standard_stream_may_be_closed(likewise, single, closed, arguments, st
     assert len(result.err.splitlines()) == bool(told)
 
 
-def test_an_interrupt_is_quiet(kit, own):
+def test_an_interrupt_is_one_line(kit, own):
     command = [kit.command, "teach", str(own), "--input", "-"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kit.environment(),
@@ -193,7 +193,26 @@ def test_an_interrupt_is_quiet(kit, own):
         out, errors = process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert (out, errors.strip()) == (b"", b"")
+    assert (out, errors) == (b"", b"likewise: interrupted\n")
+
+
+def test_an_interrupt_while_the_command_is_imported_is_one_line(kit):
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from likewise.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=kit.environment(),
+        preexec_fn=_heeding_interrupts,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "likewise: interrupted\n")
 
 
 def _heeding_interrupts() -> None:
@@ -237,6 +256,10 @@ def test_recipes(likewise):
     assert told.status == 0
     assert "likewise" in told.out
     assert "frozen" in told.out
+    for columns in ("40", "60", "80"):
+        narrow = likewise("recipes", env={"COLUMNS": columns}).out
+        assert "…" not in narrow
+        assert max(map(len, narrow.splitlines())) <= int(columns)
 
     listed = likewise("recipes", "--json").json_lines()
     assert {row["recipe"] for row in listed} >= {"likewise", "frozen"}

@@ -135,6 +135,18 @@ def test_the_commands_that_are_suggested_can_be_copied(fitted_several):
     ]
 
 
+def test_no_score_of_a_fit_is_cut_on_a_narrow_terminal(fitted_several):
+    _, result = fitted_several
+    console = Console(file=io.StringIO(), width=40)
+    scores = result.json()["scores"]["frozen"]
+    both = {"frozen": scores, "fine-tuned": scores}
+    render_fit(console, {**result.json(), "judged_on": "4-fold cross-validation", "scores": both})
+
+    drawn = console.file.getvalue()
+    assert all(f" {score:.3f} " in drawn for score in scores.values())
+    assert "…" not in drawn
+
+
 def test_a_fit_in_json(fitted_several, kit):
     model, result = fitted_several
     summary = result.json()
@@ -187,6 +199,24 @@ def test_a_killed_fit_leaves_no_model_and_the_same_command_then_makes_one(interr
     assert "fine-tuned encoder" in result.out
     assert sorted(path.name for path in folder.iterdir()) == ["bad.jsonl", "m", "real.csv"]
     assert likewise("check", folder / "m").status == 0
+
+
+def test_who_interrupts_training_is_told_how_it_goes_on(kit, tiny_encoder, tmp_path):
+    data = kit.write_jsonl(tmp_path / "train.jsonl", kit.rows(8))
+    with subprocess.Popen(
+        [kit.command, "fit", "m", str(data), "--encoder", str(tiny_encoder), "--epochs", "200"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=kit.environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background is deaf to it
+    ) as process:  # fmt: skip
+        while process.poll() is None and not list((tmp_path / ".m.fit").rglob("finished.json")):  # of the first fold
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+
+    told = f"likewise: interrupted; the same command goes on from its last checkpoint in {tmp_path / '.m.fit'}"
+    assert (process.returncode, out) == (130, b"")
+    assert errors.decode().splitlines()[-1] == told
+    assert "Traceback" not in errors.decode()
 
 
 def test_a_real_csv_file(interrupted, kit):

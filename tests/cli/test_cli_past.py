@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -183,6 +184,17 @@ def test_what_was_exported_is_taken_back_once(likewise, kit, own, tmp_path):
     assert "2 texts contradict what was there: 2 put in its place." in shown
     left = likewise(*back, "--on-conflict", "keep", "--json").json()
     assert (left["known"], left["kept"], left["conflicts"]) == (62, 0, {})
+
+
+def test_what_was_exported_is_taken_back_but_for_repeats_without_a_ref(likewise, kit, own, single, tmp_path):
+    repeats = [{"text": "where is it", "label": "delivery"}] * 2 + [{"text": "where is it", "label": "praise"}]
+    data = kit.write_jsonl(tmp_path / "in.jsonl", repeats)
+    assert likewise("teach", own, "--input", data, "--on-conflict", "both", "--json").json()["added"] == 3
+    assert likewise("export", own, tmp_path / "all.jsonl", "--json").json()["examples"] == 63
+    other = shutil.copytree(single, tmp_path / "other")
+    back = likewise("teach", other, "--input", tmp_path / "all.jsonl", "--ref-column", "ref", "--json").json()
+    assert (back["added"], back["known"]) == (2, 61)
+    assert "becomes one with it" in " ".join(likewise("export", "--help").out.split())
 
 
 def test_a_refit_from_the_command_line(likewise, own):

@@ -6,6 +6,7 @@ import copy
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,12 @@ class Oracle:
             return twins[0], "kept"
         return self.added(entry)
 
+    def contradicts(self, text: str, labels: tuple[str, ...], ref: str | None) -> bool:
+        """Whether other labels are there: under this reference, or else on every example of this text."""
+        named = [held for held in self.held.values() if ref is not None and held[2] == ref]
+        met = named or [held for held in self.held.values() if held[0] == text]
+        return bool(met) and all(held[1] != tuple(sorted(set(labels))) for held in met)
+
     def added(self, entry: Held) -> tuple[int, str]:
         number, self.next_id = self.next_id, self.next_id + 1
         self.held[number] = entry
@@ -127,13 +134,18 @@ class AnySequenceOfChanges(RuleBasedStateMachine):
     def teach(self, new: list[Held], on_conflict: OnConflict | None) -> None:
         before = copy.deepcopy(self.oracle.held)
         new = [(text, self.allowed(labels), ref) for text, labels, ref in new]
-        expected = [self.oracle.teach(*entry, on_conflict) for entry in new]
+        against = []
+        expected = []
+        for entry in new:
+            against.append(self.oracle.contradicts(*entry))
+            expected.append(self.oracle.teach(*entry, on_conflict))
         given = [NewExample(text, labels, ref, vector_of(text)) for text, labels, ref in new]
         change = self.ledger.teach(given, FINGERPRINT, on_conflict=on_conflict)
         assert change.ids == tuple(number for number, _ in expected)
         outcomes = [outcome for _, outcome in expected]
         for outcome in ("added", "updated", "known", "kept"):
             assert getattr(change, outcome) == outcomes.count(outcome)
+        assert change.conflicts == Counter(compress(outcomes, against))
         self.changed(change, before)
 
     @precondition(lambda self: self.oracle.held)

@@ -103,6 +103,14 @@ def test_a_reference_seen_before_updates_its_example(ledger: Ledger) -> None:
     assert [e.text for e in ledger.examples(at=1)] == ["hello"]
 
 
+def test_a_conflict_is_one_of_labels(ledger: Ledger) -> None:
+    ledger.teach([entry("hello", "a", ref="r"), entry("bye", "a"), entry("bye", "b")], "fp")
+    assert ledger.teach([entry("hello there", "a", ref="r")], "fp").conflicts == {}  # another text under the same ref
+    assert ledger.teach([entry("bye", "b")], "fp").conflicts == {}  # one of two that disagree says the same
+    assert ledger.teach([entry("hello", "b", ref="r"), entry("bye", "c")], "fp").conflicts == {"updated": 1, "added": 1}
+    assert ledger.teach([entry("hi", "a", ref="r")], "fp", on_conflict="keep").conflicts == {"kept": 1}
+
+
 def test_a_reference_is_free_again_after_forgetting(ledger: Ledger) -> None:
     ledger.teach([entry("hello", "a", ref="r")], "fp")
     ledger.forget([1])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -142,6 +143,27 @@ def test_readable_at_80_columns(task: Task, n: int) -> None:
         assert f" {figures['support']} " in line
     for voice in VOICES:
         assert f"{found[voice]['macro_f1']:.3f}" in text
+
+
+@pytest.mark.parametrize("task", ["single", "multi"])
+@pytest.mark.parametrize("width", [25, 40, 60, 71])
+def test_no_figure_is_cut_however_narrow(task: Task, width: int) -> None:
+    labels = [*names(3), "a label that is longer than anybody wants to read"]
+    evaluation = Evaluation.of(*answers(task, labels, texts=5000), task, 3)
+    text = rendered(evaluation, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert not any(before.isdigit() or before == "." for before, after in pairwise(text) if after == "…")
+    found = evaluation.to_dict()
+    for voice in VOICES:
+        for measure in ("accuracy", "macro_f1", "micro_f1", "hamming_loss", "jaccard"):
+            assert f"{found[voice][measure]:.3f}" in text
+        for figures in found[voice]["per_label"].values():
+            assert f"{figures['f1']:.3f}" in text
+            assert f"{figures['support']:,}" in text
+    if task == "multi":
+        cells = [f"{cell:,}" for counts in found["confusion"].values() for cell in counts.values()]
+        assert all(cell in text for cell in cells)
+    assert "hamming loss" in text or width == 40  # there in two lines
 
 
 def test_confusion_matrix_where_it_fits_and_the_commonest_confusions_where_not() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,17 +17,16 @@ from likewise.commands.options import (
     column_options,
     columns_from,
     given_settings,
+    going_on,
     json_option,
     model_argument,
     print_json,
     progress,
     read_labelled,
-    say,
     settings,
     settings_options,
     source_option,
     tell_rejected,
-    work_folder,
 )
 from likewise.errors import DataError, LabelError
 from likewise.settings import settings_of
@@ -118,7 +116,7 @@ def fit(
     tell_rejected(examples.rejected, rejects)
     decided = decide_task(examples.labels, cast("Literal['auto'] | Task", task), examples.where)
     held = read_labelled(dev, columns, decided, chosen)
-    with _going_on(work_folder(target)) as work:
+    with going_on(target) as work:
         fitted = _fit(
             (data, dev, source),
             examples,
@@ -251,7 +249,7 @@ def train_encoder(
     held = read_labelled(dev, columns, None, chosen)
     from likewise.train_encoder import train_encoder as train
 
-    with _naming(data, dev, source), _going_on(work_folder(target)) as work:
+    with _naming(data, dev, source), going_on(target) as work:
         summary = train(
             target, examples.texts, examples.labels, recipe=recipe, encoder=encoder, dev=held,
             source_task=read_labelled(source, columns, None, chosen), settings=chosen, work=work, progress=progress(),
@@ -270,20 +268,6 @@ def _fit(files: tuple[str, str | None, str | None], examples: Dataset, **argumen
 
     with _naming(*files):
         return fit_model(examples.texts, examples.labels, refs=examples.refs, source=examples.source, **arguments)
-
-
-@contextlib.contextmanager
-def _going_on(work: Path) -> Iterator[Path]:
-    """Who interrupts training is told how it goes on."""
-    try:
-        yield work
-    except KeyboardInterrupt:
-        if work.exists():
-            say(f"interrupted; the same command goes on from its checkpoints in {work}")
-        raise
-    finally:
-        if not any(path.is_file() for path in work.rglob("*")):
-            shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -347,7 +331,8 @@ def recipes(as_json: bool) -> None:
     from likewise.rendering import stdout
     from likewise.rendering_fits import recipes_table
 
-    stdout().print(recipes_table(RECIPES.values()))
+    console = stdout()
+    console.print(recipes_table(RECIPES.values(), console.width))
 
 
 @click.command(cls=Command, short_help="Show the whole story on sample data.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,6 +50,10 @@ class ReaderGone(Exception):
     """Whoever read our output has closed it. Not an OSError: click would end the process itself."""
 
 
+class Interrupted(Exception):
+    """Whoever runs the command has interrupted it. Not a KeyboardInterrupt: click would print an empty line."""
+
+
 class Group(click.Group):
     """The group of all commands, in the order in which one meets them; suggests the one that was meant."""
 
@@ -58,12 +64,14 @@ class Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does; a closed standard output is ReaderGone."""
+        """As click does; a closed standard output is ReaderGone, an interrupt Interrupted."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError as error:
             raise ReaderGone from error
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
         return result
 
     def resolve_command(
@@ -301,6 +309,27 @@ def ranges(ids: Iterable[int]) -> str:
     return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
 
 
-def work_folder(model: Path) -> Path:
-    """Where a fit keeps its checkpoints until it is done: hidden, beside the model."""
-    return model.with_name(f".{model.name}.fit")
+@contextlib.contextmanager
+def going_on(model: Path) -> Iterator[Path]:
+    """Where a fit keeps its checkpoints until it is done: hidden, beside the model.
+
+    Who interrupts training is told how it goes on.
+    """
+    work = model.with_name(f".{model.name}.fit")
+    try:
+        yield work
+    except KeyboardInterrupt as error:
+        if _has_checkpoint(work):
+            raise Interrupted(f"interrupted; the same command goes on from its last checkpoint in {work}") from error
+        raise
+    finally:
+        if not any(path.is_file() for path in work.rglob("*")):
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _has_checkpoint(work: Path) -> bool:
+    if not work.exists():
+        return False
+    from likewise.training.checkpoints import COURSE, FINISHED
+
+    return any(path.name in (COURSE, FINISHED) for path in work.rglob("*.json"))

@@ -19,6 +19,7 @@ from likewise.commands.options import (
     columns_from,
     counted,
     given_settings,
+    going_on,
     json_option,
     model_argument,
     open_model,
@@ -32,7 +33,6 @@ from likewise.commands.options import (
     settings_options,
     source_option,
     tell_rejected,
-    work_folder,
 )
 from likewise.errors import DataError
 from likewise.settings import SETTINGS, settings_of
@@ -107,8 +107,8 @@ def refit(
                 click.echo(f"Removed {what}.")
             return
         another = read_labelled(source, columns_from("text", None, None, "|"), None, settings())
-        work = work_folder(Path(os.path.abspath(model)))
-        done = opened.refit(recipe, encoder, by, note, work, progress(), another, **fit)
+        with going_on(Path(os.path.abspath(model))) as work:
+            done = opened.refit(recipe, encoder, by, note, work, progress(), another, **fit)
     if as_json:
         print_json(asdict(done))
         return
@@ -285,7 +285,8 @@ def _difference(difference: Difference) -> dict[str, Any]:
 def export(model: str, file: str, as_json: bool) -> None:
     """Write all examples with their ids, refs, labels and where they came from to FILE: JSON Lines or Parquet.
 
-    `likewise teach MODEL --input FILE --ref-column ref` takes it back. - is standard output.
+    `likewise teach MODEL --input FILE --ref-column ref` takes it back; an example without a ref that has the text and
+    the labels of another becomes one with it. - is standard output.
     """
     from likewise.writing import write_rows
 

@@ -81,12 +81,10 @@ class Teaching:
         return slot
 
     def _conflicts(self, new: State) -> bool:
-        """Whether what is there says otherwise: other content under this reference, or other labels on this text."""
+        """Whether the example of this reference, or else every one of this text, bears other labels."""
         holder = None if new.ref is None else self._by_ref.get(new.ref)
-        if holder is not None:
-            return holder.now != new
-        twins = self._by_text.get(new.digest, [])
-        return bool(twins) and all(twin.now.labels != new.labels for twin in twins)
+        met = self._by_text.get(new.digest, []) if holder is None else [holder]
+        return bool(met) and all(slot.now.labels != new.labels for slot in met)
 
     def _decide(self, entry: int, new: State) -> tuple[Slot, Outcome]:
         holder = None if new.ref is None else self._by_ref.get(new.ref)

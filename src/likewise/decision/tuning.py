@@ -48,8 +48,9 @@ HEAD_DIMENSIONS: tuple[int | None, ...] = (None, 10**6)  # all: the leading ones
 SHRINKAGES = (0.01, 0.03, 0.1, 0.3, 0.6, 0.9, 0.97)
 PRIORS = (0.0, 0.5, 1.0)
 COPY_SHARES = (0.5, 0.8, 0.95)
-"""Votes are as sharp as this: a text's own copy, once taught, has at least half of the vote against k - 1 others at
-the distance that neighbours usually have. A majority vote would drown a correction in the texts around it."""
+"""Votes are as sharp as this: the share that a text's own copy, once taught, has of the vote where the k - 1 others lie
+at the median distance of neighbours; less where they lie nearer. A majority vote would drown a correction in the texts
+around it."""
 USUAL_LAMBDA = 0.3
 USUAL_SHRINKAGE = 0.3
 ROWS_A_DIMENSION = 2

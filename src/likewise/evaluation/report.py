@@ -17,7 +17,7 @@ from likewise.errors import DataError
 from likewise.types import Task
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -34,6 +34,10 @@ MEASURES = {
 """Name in JSON, and as shown."""
 
 SHOWN_CONFUSIONS = 20
+LEAST = 10
+"""Columns that a label needs to say anything."""
+GAP = 3
+"""Columns between two of a table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +139,10 @@ class Evaluation:
         return table
 
     def render(self, console: Console) -> None:
-        """Print it on a rich console, at 80 columns and more. Needs rich."""
+        """Print it on a rich console. Needs rich."""
         texts = "1 text" if self.n == 1 else f"{self.n:,} texts"
         _say(console, f"{texts}, {len(self.labels)} labels, revision {self.revision}")
-        _show(console, "The three voices", self._voices_table())
+        _show(console, "The three voices", self._voices_table(console.width))
         if not self.labels:
             return
         _show(console, "By label: the blend, and the F1 of head and neighbours", self._labels_table(console.width))
@@ -153,36 +157,33 @@ class Evaluation:
         if pairs:
             wrong = sum(pair[0] for pair in pairs)
             title = f"Confusion of the blend: the most frequent of {wrong:,} wrong decisions"
-            _show(console, title, _pairs_table(pairs[:SHOWN_CONFUSIONS], console.width))
+            rows = [((truth, decided), [f"{n:,}"]) for n, truth, decided in pairs[:SHOWN_CONFUSIONS]]
+            _show(console, title, _figures(("truth", "decided as"), ("texts",), rows, console.width))
         if len(pairs) > SHOWN_CONFUSIONS:
             rarer = len(pairs) - SHOWN_CONFUSIONS
             _say(console, f"... and {rarer:,} rarer confusions; --json has the whole matrix", style="dim")
 
-    def _voices_table(self) -> Table:
-        table = _new_table()
-        table.add_column("measure")
-        scores = {voice: self.voices[voice].overall() for voice in VOICES}
-        for voice in VOICES:
-            table.add_column(voice, justify="right", style="bold" if voice == "blend" else "")
-        for name, shown in MEASURES.items():
-            table.add_row(shown, *(f"{scores[voice][name]:.3f}" for voice in VOICES))
-        return table
+    def _voices_table(self, width: int) -> RenderableType:
+        scores = [self.voices[voice].overall() for voice in VOICES]
+        rows = [((shown,), [f"{each[name]:.3f}" for each in scores]) for name, shown in MEASURES.items()]
+        return _figures(("measure",), VOICES, rows, width, bold="blend", cut=False)
 
-    def _labels_table(self, width: int) -> Table:
+    def _labels_table(self, width: int) -> RenderableType:
         headings = ("precision", "recall", "F1", "support", "F1\nhead", "F1\nneighbours")
-        table = _label_table(headings, width - 60, bold="F1")
         blend, head, neighbours = (self.voices[voice].counts for voice in VOICES)
         columns = [blend.precision(), blend.recall(), blend.f1(), blend.true, head.f1(), neighbours.f1()]
-        for label, p, r, f, n, of_head, of_neighbours in zip(self.labels, *columns, strict=True):
-            numbers = f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{int(n):,}", f"{of_head:.3f}", f"{of_neighbours:.3f}"
-            table.add_row(_shown(label), *numbers)
-        return table
+        rows = [
+            ((label,), [f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{int(n):,}", f"{of_head:.3f}", f"{of_neighbours:.3f}"])
+            for label, p, r, f, n, of_head, of_neighbours in zip(self.labels, *columns, strict=True)
+        ]
+        return _figures(("label",), headings, rows, width, bold="F1")
 
-    def _cells_table(self, width: int) -> Table:
-        table = _label_table(("found", "false alarm", "missed", "rightly not"), width - 50)
-        for label, cells in zip(self.labels, self._cells(), strict=True):
-            table.add_row(_shown(label), *(f"{cell:,}" for cell in cells))
-        return table
+    def _cells_table(self, width: int) -> RenderableType:
+        headings = ("found", "false alarm", "missed", "rightly not")
+        rows = [
+            ((label,), [f"{cell:,}" for cell in cells]) for label, cells in zip(self.labels, self._cells(), strict=True)
+        ]
+        return _figures(("label",), headings, rows, width)
 
 
 def _table(label_sets: LabelSets, labels: list[str]) -> Decisions:
@@ -208,7 +209,7 @@ def _say(console: Console, line: str, style: str = "bold") -> None:
     console.print(line, style=style, markup=False, highlight=False)
 
 
-def _show(console: Console, title: str, table: Table) -> None:
+def _show(console: Console, title: str, table: RenderableType) -> None:
     console.print()
     _say(console, title)
     console.print(table)
@@ -221,18 +222,46 @@ def _new_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
-def _label_table(headings: Sequence[str], label_width: int, bold: str | None = None) -> Table:
-    """A table of one row a label; the numbers' columns keep their width, long labels are cut."""
+def _figures(
+    names: Sequence[str],
+    headings: Sequence[str],
+    rows: Sequence[tuple[Sequence[str], Sequence[str]]],
+    width: int,
+    bold: str | None = None,
+    cut: bool = True,
+) -> RenderableType:
+    """Rows of labels and figures: long labels are cut (or wrapped), figures never; where narrow, a block a row."""
+    from rich.cells import cell_len
+
+    columns = zip(headings, *(figures for _, figures in rows), strict=True)
+    taken = sum(max(map(cell_len, "\n".join(column).split("\n"))) + GAP for column in columns)
+    room = (width - taken + GAP) // len(names) - GAP
+    if room < LEAST:
+        return _blocks(headings, rows)
     table = _new_table()
-    _add_label_column(table, "label", label_width)
+    for name in names:
+        table.add_column(name, max_width=room, no_wrap=cut, overflow="ellipsis")
     for heading in headings:
-        style = "bold" if heading == bold else ""
-        table.add_column(heading, justify="right", style=style, no_wrap=True)
+        table.add_column(heading, justify="right", style="bold" if heading == bold else "", no_wrap=True)
+    for labels, figures in rows:
+        table.add_row(*map(_shown, labels), *figures)
     return table
 
 
-def _add_label_column(table: Table, heading: str, width: int) -> None:
-    table.add_column(heading, max_width=max(width, 10), no_wrap=True, overflow="ellipsis")
+def _blocks(headings: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[str]]]) -> RenderableType:
+    """The same with every row's labels on a line, and its figures, each with its heading, below."""
+    from rich.columns import Columns
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for labels, figures in rows:
+        title = Text(" -> ").join(map(_shown, labels))
+        title.no_wrap, title.overflow = True, "ellipsis"
+        told = [f"{heading} {figure}".replace("\n", " ") for heading, figure in zip(headings, figures, strict=True)]
+        parts += [title, Padding(Columns(told, padding=(0, 2)), (0, 0, 0, 2))]
+    return Group(*parts)
 
 
 def _shown(label: str) -> Text:
@@ -249,7 +278,7 @@ def _matrix_table(labels: list[str], matrix: NDArray[np.int64]) -> Table:
     table = _new_table()
     table.padding = (0, 1, 0, 0)
     table.add_column("", justify="right", style="dim", no_wrap=True)
-    _add_label_column(table, "truth", 20)
+    table.add_column("truth", max_width=20, no_wrap=True, overflow="ellipsis")
     for number in range(1, len(labels) + 1):
         table.add_column(str(number), justify="right", no_wrap=True)
     for i, label in enumerate(labels):
@@ -258,14 +287,4 @@ def _matrix_table(labels: list[str], matrix: NDArray[np.int64]) -> Table:
             for j, n in enumerate(matrix[i].tolist())
         ]
         table.add_row(str(i + 1), _shown(label), *cells)
-    return table
-
-
-def _pairs_table(pairs: list[tuple[int, str, str]], width: int) -> Table:
-    table = _new_table()
-    for heading in ("truth", "decided as"):
-        _add_label_column(table, heading, (width - 16) // 2)
-    table.add_column("texts", justify="right", no_wrap=True)
-    for n, truth, decided in pairs:
-        table.add_row(_shown(truth), _shown(decided), f"{n:,}")
     return table
