@@ -193,8 +193,7 @@ def _settings(
     kept = {item.name: old.settings.get(item.name) for item in settings_of("fit")}
     if recipe not in (None, old.recipe):
         kept = of_use(recipe_named(recipe), kept)
-    present = {item.name: getattr(answer, item.name) for item in settings_of("answer")}
-    return Settings.resolve(**{**kept, **present, **given})
+    return Settings.resolve(**{**kept, **answer.of("answer"), **given})
 
 
 def _job(

@@ -290,6 +290,10 @@ class Settings:
                 values[setting.name] = setting.parse(spelled, f"environment variable {setting.variable}")
         return cls(**values)
 
+    def of(self, scope: Scope) -> dict[str, Any]:
+        """Those of one scope, by name."""
+        return {setting.name: getattr(self, setting.name) for setting in settings_of(scope)}
+
     def encoding(self) -> dict[str, Any]:
         """Those that an encoder is opened with."""
         return {"threads": self.threads, "token_budget": self.token_budget, "runtime": self.runtime}

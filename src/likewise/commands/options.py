@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from likewise.errors import suggestion
-from likewise.setting import Setting
+from likewise.setting import Scope, Setting
 from likewise.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
@@ -140,6 +140,11 @@ def given_settings() -> dict[str, Any]:
     return found
 
 
+def given_for(scope: Scope) -> dict[str, Any]:
+    """Those of one scope."""
+    return {name: value for name, value in given_settings().items() if SETTINGS[name].scope == scope}
+
+
 def settings() -> Settings:
     """The settings in force for the present command: flags, else the environment, else defaults."""
     return Settings.resolve(**given_settings())
@@ -255,7 +260,7 @@ def open_model(path: str, encodes: bool = False, written: Sequence[str | None] =
         open_ahead(layout.onnx(read_manifest(layout.root).generation), **chosen.encoding())
     from likewise.model import Model
 
-    return Model.open(path, **given_settings())
+    return Model.open(path, **given_for("answer"))
 
 
 # What is said

@@ -18,7 +18,7 @@ from likewise.commands.options import (
     column_options,
     columns_from,
     counted,
-    given_settings,
+    given_for,
     going_on,
     json_option,
     model_argument,
@@ -35,7 +35,7 @@ from likewise.commands.options import (
     tell_rejected,
 )
 from likewise.errors import DataError
-from likewise.settings import SETTINGS, settings_of
+from likewise.settings import settings_of
 from likewise.types import ChangedAnswer, Difference, Example, ExampleVersion, Revision
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def refit(
     until the new one is complete, and is kept until --prune. Scores of both on the same held-out rows are shown. A
     refit that was interrupted goes on where it stopped when the same command is given again.
     """
-    fit = {name: value for name, value in given_settings().items() if SETTINGS[name].scope == "fit"}
+    fit = given_for("fit")
     if prune:
         refuse_without("a refit, and --prune trains nothing", "recipe", "encoder", "source", "by", "note", *fit)
     with open_model(model) as opened:

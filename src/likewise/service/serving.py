@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +35,7 @@ class Serving:
     def __init__(self, path: Path, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.model = Model.open(path, **asdict(settings))
+        self.model = Model.open(path, **settings.of("answer"))
         self.reading = Threads("reading", READERS, waiting=WAITING, timeout=settings.http_timeout)
         self.probing = Threads("probing", 1, waiting=WAITING, timeout=settings.http_timeout)
         self.changing = Threads("changing", 1, waiting=WAITING, timeout=settings.http_timeout, finish=True)
