@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from likewise import moving, refitting
+from likewise.answering import Answering
 from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
 from likewise.datastore import ledger_postgres
-from likewise.datastore.ledger import Ledger
-from likewise.errors import LedgerAway, LedgerError, ModelForeign, UsageError
+from likewise.datastore.ledger import Ledger, is_url
+from likewise.errors import LedgerAway, LedgerError, LedgerMoved, ModelForeign, UsageError
+from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Prediction
 from postgres import Server
@@ -252,6 +254,7 @@ def test_what_could_not_be_moved_stays(local: Model, server: Server) -> None:
 
 FOLLOWER = """
 import json, sys
+from likewise.fitting import fit
 from likewise.model import Model
 with Model.open(sys.argv[1]) as model:
     for line in sys.stdin:
@@ -365,3 +368,95 @@ def test_another_directory_that_shares_the_server_stays_with_it(model: Model, tm
         (number,) = shares.teach("a sick bird", "health").ids
         assert [example.id for example in shares.examples(label="health")] == [number]
         assert model.examples(label="health") == []
+
+
+def test_a_model_that_slept_through_two_moves_goes_on(local: Model, place: str) -> None:
+    assert local.path is not None
+    with Model.open(local.path) as slept, slept.as_of(1) as past:
+        before = past.classify(ASKED)
+        local.move(place)
+        local.move("sqlite")  # into another file of the same name
+        local.teach("a sick bird", "health")
+        assert slept.labels == local.labels
+        assert slept.relabel(1, "health").revision == local.revision
+        assert told(slept.classify(ASKED)) == told(local.classify(ASKED))
+        assert past.classify(ASKED) == before
+
+
+def test_a_place_that_was_left_may_be_gone(server: Server, local: Model, place: str) -> None:
+    assert local.path is not None
+    local.move(place)
+    with Model.open(local.path) as other, other.as_of(1) as past:
+        expected = past.classify(ASKED)
+        other.classify("why")
+        local.move("sqlite")
+        server.stop()
+        try:
+            assert other.relabel(1, "health").updated == 1
+            assert not other.classify("why").stale
+            assert past.classify(ASKED) == expected
+        finally:
+            server.start()
+
+
+def test_of_two_that_move_at_once_one_is_told_so(model: Model) -> None:
+    assert model.path is not None
+    with Model.open(model.path) as other, ThreadPoolExecutor(2) as both:
+        with model._ledger._store.write():
+            first = both.submit(model.move, "sqlite")
+            eventually(lambda: waiting(model) == 1)
+            second = both.submit(other.move, "sqlite")
+            eventually(lambda: waiting(model) == 2)
+        assert first.result() == 3
+        with pytest.raises(UsageError, match="already"):
+            second.result()
+        assert other.teach("a sick bird", "health").revision == 4
+        assert check(model.path) == []
+
+
+def test_a_look_that_a_move_overtakes_is_taken_where_the_datastore_went(
+    local: Model, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert local.path is not None
+    expected = local.labels, local.examples(), told(local.classify(ASKED))
+    settle = Answering._settle
+    with Model.open(local.path) as other:
+
+        def overtaken(answering: Answering) -> None:
+            settle(answering)
+            if answering is other._answering:
+                monkeypatch.setattr(Answering, "_settle", settle)
+                local.move("sqlite" if is_url(local._ledger.name) else place)
+
+        for look, before in zip(
+            (lambda: other.labels, other.examples, lambda: told(other.classify(ASKED))), expected, strict=True
+        ):
+            if is_url(local._ledger.name):
+                local.move("sqlite")
+                place = place + "x"
+            other.classify("why")
+            monkeypatch.setattr(Answering, "_settle", overtaken)
+            found = look()
+            if isinstance(found, list) and found and isinstance(found[0], dict):
+                found, before = [one["scores"] for one in found], [one["scores"] for one in before]
+            assert found == before
+
+
+@pytest.mark.filterwarnings("ignore::likewise.progress.LikewiseWarning")
+def test_no_other_model_is_taken_for_one_that_was_moved(local: Model, fitted: Path, place: str, tmp_path: Path) -> None:
+    """A link to the directory that is switched while the model is open."""
+    assert local.path is not None
+    (tmp_path / "now").symlink_to(local.path)
+    local.move(place)
+    texts = ["a red house", "a blue house", "an old tree", "a tall tree"]
+    with Model.open(tmp_path / "now") as opened:
+        opened.classify("why")
+        other = fit(texts, ["house", "house", "tree", "tree"], recipe="frozen", encoder=str(opened.info.encoder))
+        other.save(tmp_path / "other").close()
+        (tmp_path / "now").unlink()
+        (tmp_path / "now").symlink_to(tmp_path / "other")
+        for use in (lambda: opened.classify("why"), lambda: opened.labels, lambda: opened.relabel(1, "health")):
+            with pytest.raises(LedgerMoved, match="another datastore than was opened"):
+                use()
+    with Model.open(tmp_path / "other") as untouched:
+        assert untouched.revision == 1

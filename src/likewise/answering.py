@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from likewise.bundle import Decision, Layout, Manifest, datastore_of, read_decision, read_manifest
 from likewise.datastore.ledger import Ledger, is_url
-from likewise.errors import LedgerAway, ModelDamaged, ModelError
+from likewise.errors import LedgerAway, LedgerMoved, ModelDamaged, ModelError
 from likewise.following import Follower
 from likewise.settings import Settings
 from likewise.state import State, Voices, generation_of
@@ -56,7 +56,8 @@ class Answering:
         self._recent: dict[bytes, tuple[NDArray[np.float32], NDArray[np.float32] | None]] = {}
         self.settings = settings
         self._follower: Follower | None = None
-        self._settled = 0  # the last revision up to which generation and datastore are those that the directory names
+        self._seen: tuple[int, ...] = ()  # of likewise.json, when generation and datastore were last those it names
+        self._over = False  # the ledger is closed, and says so itself
         self.attach(layout, manifest, ledger)
 
     def attach(self, layout: Layout, manifest: Manifest, ledger: Ledger) -> None:
@@ -127,6 +128,7 @@ class Answering:
 
     def let_go(self) -> None:
         """Drop the encoder, and the memory that it holds; follow nothing any more."""
+        self._over = True
         if self._follower is not None:
             self._follower.stop()
             self._follower = None
@@ -147,8 +149,11 @@ class Answering:
         Where the server that keeps the ledger is away, it is the last state, if there is one, and `stale` is true.
         """
         try:
-            last = self._settle()
-            self._state.follow(self._ledger, self.at, last)
+            self._settle()
+            last, state = self._ledger.revision(), None
+            while state is not self._state:  # another one came where the datastore was moved just then
+                state = self._state
+                state.follow(self._ledger, self.at, last)
             self.stale = False
         except LedgerAway:
             if not self._state.labels:
@@ -166,15 +171,20 @@ class Answering:
         """Where the directory says now that the datastore is."""
         return str(datastore_of(self._layout, read_manifest(self._layout.root)))
 
-    def _settle(self) -> int:
-        """Take up the generation and the datastore that the directory names now; the ledger's last revision."""
-        last = self._ledger.revision()
-        if last != self._settled:
-            with self.lock:
-                if self._ledger.renewed(self._settled):
-                    self.renew()
-                self._settled = last
-        return last
+    def _settle(self) -> None:
+        """Take up the generation and the datastore that likewise.json names now, where it is another file."""
+        if not self._over and self._signature() != self._seen:
+            self.renew()
+
+    def _signature(self) -> tuple[int, ...]:
+        """What tells one likewise.json from the next. LedgerMoved where there is none any more."""
+        path = self._layout.manifest
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise LedgerMoved(f"{path}: it was there when the model was opened and is not now ({error.strerror}); "
+                              "open the model again") from error  # fmt: skip
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def catch_up(self) -> None:
         """Come to the revision that is to be answered from, before anyone asks."""
@@ -182,18 +192,22 @@ class Answering:
             self.current()
 
     def renew(self) -> None:
-        """Answer from the generation and the datastore that the directory names now, if those are others."""
+        """Answer from the generation and the datastore that the directory names now, if those are others.
+
+        LedgerMoved where the datastore there is not the one that was opened, or an earlier state of it.
+        """
         with self.lock:
+            seen = self._signature()
             manifest = read_manifest(self._layout.root)
-            if manifest.datastore != self.manifest.datastore:
-                place = datastore_of(self._layout, manifest)
+            place, before = datastore_of(self._layout, manifest), self.manifest.generation
+            moved = not self._ledger.at(place)
+            if moved:
                 self._ledger.reopen(place, lock_timeout=self.settings.lock_timeout)
-            elif manifest.generation == self.manifest.generation:
-                return
-            before = self.manifest.generation
-            self.attach(self._layout, manifest, self._ledger)
+            if moved or manifest.generation != before:
+                self.attach(self._layout, manifest, self._ledger)
             if manifest.generation != before:
                 self._drop_encoder()
+            self._seen = seen
 
     def embed(
         self, texts: list[str], progress: Callable[[int, int], None] | None = None

@@ -52,7 +52,7 @@ def erase(
             answering.write_snapshot(layout)
             if layout.card.exists():
                 write_card(layout, answering.manifest, answering.decision, ledger.labels())
-        ledger.complete()
+        ledger.complete(erasure.revision)
     except (LikewiseError, OSError) as error:
         kind = LedgerBusy if isinstance(error, LedgerBusy) else LedgerError
         raise kind(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from likewise.answering import Answering
 from likewise.bundle import Layout, read_manifest, require_unmoved, write_manifest
 from likewise.datastore.ledger import Ledger, is_url, require_room
-from likewise.errors import ModelForeign, UsageError
+from likewise.errors import LedgerBusy, ModelForeign, UsageError
 
 FILE = "sqlite"
 """What stands for the file in the model directory, in the place of a URL."""
@@ -23,7 +23,6 @@ def move(layout: Layout, ledger: Ledger, answering: Answering, place: str, by: s
     if place == FILE:
         if not is_url(ledger.name):
             raise UsageError("the datastore is in the model directory already")
-        _make_room(layout)
     elif is_url(place):
         require_room(place)
     else:
@@ -35,12 +34,29 @@ def move(layout: Layout, ledger: Ledger, answering: Answering, place: str, by: s
         require_unmoved(now, answering.manifest)
         write_manifest(layout, replace(now, datastore=named))
 
+    def make_room() -> None:
+        if place == FILE:
+            _make_room(layout)
+
     with answering.lock:
-        revision = ledger.move_to(target, switch, by=by, note=note)
-        if not is_url(ledger.name):
-            ledger.scrub()
+        left_file = not is_url(ledger.name)
+        revision = ledger.move_to(target, switch, make_room=make_room, by=by, note=note)
         answering.renew()
+    if left_file:
+        _scrub_left(layout, revision)
     return revision
+
+
+def _scrub_left(layout: Layout, revision: int) -> None:
+    """Rewrite the file that a move has left. LedgerBusy, saying that the move itself is done, while others read it."""
+    try:
+        with Ledger.open(layout.datastore) as left:
+            left.scrub()
+    except LedgerBusy as error:
+        raise LedgerBusy(
+            f"the datastore was moved at revision {revision}, but another process reads {layout.datastore}, whose free "
+            "pages still hold the texts; delete the file when that has ended"
+        ) from error
 
 
 def require_free(place: str) -> None:

@@ -25,6 +25,7 @@ from likewise.errors import (
     LedgerBusy,
     LedgerError,
     LedgerFull,
+    LedgerMoved,
     LedgerReadOnly,
     ModelDamaged,
     ModelForeign,
@@ -70,8 +71,10 @@ def test_it_moves_there_and_back_with_its_history(tmp_path: Path, place: str) ->
         assert switched == [1]
         assert ledger.moved() == place
         assert ledger.revision() == 3
-        assert ledger.examples() == []
-        with pytest.raises(LedgerError, match="was moved to"):
+        for use in (ledger.examples, ledger.labels_ever, lambda: ledger.changes(0), lambda: ledger.texts_of([1])):
+            with pytest.raises(LedgerMoved, match="was moved to"):  # what is not here is not nothing
+                use()
+        with pytest.raises(LedgerMoved, match="was moved to"):
             taught(ledger, "late")
         ledger.scrub()
     raw = (tmp_path / "datastore.db").read_bytes()
@@ -83,6 +86,8 @@ def test_it_moves_there_and_back_with_its_history(tmp_path: Path, place: str) ->
         assert moved.damage(FINGERPRINT) == []
         assert taught(moved, "one more") == (len(TEXTS) + 1,)  # numbering goes on
         moved.copy_to(tmp_path / "copy.db")
+        with pytest.raises(UsageError, match="already"):
+            moved.move_to(place, lambda: None)
         moved.move_to(tmp_path / "back.db", lambda: None)
         assert moved.moved() is None  # others may share the server's
         for name, count in (("copy.db", 4), ("back.db", 5)):
@@ -264,13 +269,13 @@ def test_what_was_erased_is_in_no_file(ledger: Ledger, server: Server, reads: st
     numbers = taught(ledger, "the okapi marimba", "another")
     with store.engine.connect() as session:
         session.execution_options(isolation_level="REPEATABLE READ").exec_driver_sql(reads)
-        ledger.erase(numbers[:1])
+        erasure = ledger.erase(numbers[:1])
         with pytest.raises(LedgerBusy):
             ledger.scrub()
         assert len(ledger.examples()) == 1  # nobody else is held up
     assert ledger.erasing() is not None
     ledger.scrub()
-    ledger.complete()
+    ledger.complete(erasure.revision)
     assert tables(ledger) == sorted(metadata.tables)  # and none of ours besides
     with store.engine.connect() as session:
         session.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("CHECKPOINT")
@@ -299,9 +304,9 @@ def test_a_server_that_answered_is_not_away(ledger: Ledger) -> None:
 def test_what_was_erased_is_in_no_table(ledger: Ledger) -> None:
     numbers = taught(ledger, "the secret text", "another")
     ledger.relabel(numbers[:1], [("secret label",)])
-    ledger.erase(numbers[:1])
+    erasure = ledger.erase(numbers[:1])
     ledger.scrub()
-    ledger.complete()
+    ledger.complete(erasure.revision)
 
     def everything(connection: object) -> str:
         tables = ("texts", "versions", "embeddings", "examples", "revisions", "meta")

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from likewise.datastore import ledger_reading as reading
 from likewise.datastore.ledger_checks import digest_of, kind_of
 from likewise.datastore.ledger_embeddings import STORED, NotEmbedded, drop_vectors, write_vectors
 from likewise.datastore.ledger_reading import Delta, Version
-from likewise.datastore.ledger_view import LedgerView
+from likewise.datastore.ledger_view import ATTEMPTS, LedgerView
 from likewise.datastore.ledger_writing import (
     complete,
     erase,
@@ -50,21 +49,12 @@ from likewise.errors import (
     LabelUnknown,
     LedgerMoved,
     RevisionError,
+    UsageError,
     suggestion,
 )
 from likewise.types import Change, Erasure, OnConflict, Storage, Task
 
 __all__ = ["Delta", "Ledger", "NewExample", "NotEmbedded", "is_url", "require_room"]
-
-
-class Directory(Protocol):
-    """What knows where a ledger is."""
-
-    def place(self) -> str:
-        """Where the datastore is now, as it is given to `Ledger.open`."""
-
-    def renew(self) -> None:
-        """`Ledger.reopen` it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +74,11 @@ class Ledger(LedgerView):
     LedgerFull. After any error nothing was written.
     """
 
-    def __init__(self, store: Store, task: Task, storage: Storage) -> None:
+    def __init__(self, store: Store, task: Task, storage: Storage, known: tuple[int, str] | None = None) -> None:
+        """`known`: the last change when it was opened, by which a datastore elsewhere is known to go on from there."""
         super().__init__(store, task, storage)
+        self._known = known
         self._left: list[Store] = []  # where it was before it was moved
-        self._directory: Callable[[], Directory | None] = lambda: None
-
-    def belong(self, directory: Directory) -> None:
-        """Be the ledger of a model directory, which is not kept alive: changes are made where that says."""
-        self._directory = weakref.ref(directory)
 
     @classmethod
     def create(
@@ -119,10 +106,27 @@ class Ledger(LedgerView):
         """
         return cls(*_opened(location, read_only, lock_timeout))
 
+    def at(self, location: str | os.PathLike[str]) -> bool:
+        """Whether this is what lies at a place."""
+        return self._store.location == str(location) and self._store.lies_there()
+
     def reopen(self, location: str | os.PathLike[str], *, lock_timeout: float = 10.0) -> None:
-        """Go on at another place, where the ledger was moved to. Errors as those of `open`."""
-        left, (self._store, *_) = self._store, _opened(location, self.read_only, lock_timeout)
+        """Go on at another place, where the ledger was moved to.
+
+        LedgerMoved where what is there does not go on where this one was; else errors as those of `open`.
+        """
+        store, task, storage, known = _opened(location, self.read_only, lock_timeout)
+        try:
+            goes_on = store.read(lambda connection: reading.goes_on(connection, self._known, self._highest))
+            if (task, storage) != (self.task, self.storage) or not goes_on:
+                raise LedgerMoved(f"{store.name}: it is another datastore than was opened, or an earlier state of it; "
+                                  "open the model again")  # fmt: skip
+        except BaseException:
+            store.close()
+            raise
+        left, self._store, self._known = self._store, store, known
         self._left.append(left)  # closed with the ledger: another thread may be reading from it
+        left.rest()
 
     @property
     def read_only(self) -> bool:
@@ -156,17 +160,22 @@ class Ledger(LedgerView):
         location: str | os.PathLike[str],
         switch: Callable[[], None],
         *,
+        make_room: Callable[[], None] = lambda: None,
         lock_timeout: float = 10.0,
         by: str | None = None,
         note: str | None = None,
     ) -> int:
         """Move the ledger with its history to a file or a server where there is none; the revision that says so.
 
-        No change can come between. `switch` makes the new place known before the old one lets go. A file that is left
-        keeps the revisions alone, so that others learn of the move; a server's ledger stays as it is, for others may
-        share it. Errors as those of `create`.
+        No change can come between, and no other move. `make_room` prepares the new place, `switch` makes it known
+        before the old one lets go. A file that is left keeps the revisions alone, so that others learn of the move; a
+        server's ledger stays as it is, for others may share it. Errors as those of `create`; UsageError where it is
+        there already.
         """
         with self._write() as source:
+            if self._store.location == str(location):
+                raise UsageError(f"the datastore is in {self.name} already")
+            make_room()
             revision = write_revision(source, "moved", reading.live_count(source), by, note)
             created(location, lock_timeout, lambda target: copy_rows(source, target)).close()
             if not is_url(self.name):
@@ -184,18 +193,24 @@ class Ledger(LedgerView):
 
         Asked under the lock, which a move holds as well: it may have been made while we waited.
         """
-        directory = self._directory()
-        for attempt in ("here", "where it went"):
-            store = self._store
-            with store.write() as connection:
-                place = reading.moved(connection) or (store.location if directory is None else directory.place())
-                if place == store.location:
+        for _ in range(ATTEMPTS):
+            store, begun = self._store, False
+            try:
+                with store.write() as connection:
+                    directory = self._directory()
+                    place = reading.moved(connection) or (store.location if directory is None else directory.place())
+                    if place != store.location:
+                        raise LedgerMoved(f"{store.name}: the datastore was moved to {place}, nothing was written "
+                                          "here; open the model again")  # fmt: skip
+                    begun = True
                     yield connection
-                    return
-            if directory is not None and attempt == "here":
-                directory.renew()
-        raise LedgerMoved(f"{store.name}: the datastore was moved to {place}, nothing was written here; "
-                          "open the model again")  # fmt: skip
+                    reached = reading.last_revision(connection)
+                self._highest = max(self._highest, reached)
+                return
+            except LedgerMoved:
+                if begun or not self._followed(store):
+                    raise
+        raise self._restless()
 
     # Changes
 
@@ -356,10 +371,10 @@ class Ledger(LedgerView):
         """Rewrite the files, so that they hold nothing of what was deleted. LedgerBusy while others read."""
         self._store.scrub()
 
-    def complete(self) -> None:
-        """Record that an erasure has left every file."""
+    def complete(self, erasure: int) -> None:
+        """Record that an erasure has left every file, by its revision; a later one may be under way still."""
         with self._write() as connection:
-            complete(connection)
+            complete(connection, erasure)
 
     # Checks before a change
 
@@ -392,13 +407,15 @@ class Ledger(LedgerView):
         return distinct
 
 
-def _opened(location: str | os.PathLike[str], read_only: bool, lock_timeout: float) -> tuple[Store, Task, Storage]:
-    """A store that holds a ledger of this schema, with the ledger's task and storage."""
+def _opened(
+    location: str | os.PathLike[str], read_only: bool, lock_timeout: float
+) -> tuple[Store, Task, Storage, tuple[int, str] | None]:
+    """A store that holds a ledger of this schema, with the ledger's task and storage, and its last change."""
     store = opened(location, read_only, lock_timeout)
     try:
         kind = kind_of(store)
         migrate(store)
-        return store, *kind
+        return store, *kind, store.read(reading.last_change)
     except BaseException:
         store.close()
         raise

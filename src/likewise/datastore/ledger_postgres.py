@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine, func, inspect, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, func, inspect, make_url, select
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 from sqlalchemy.schema import CreateSchema
 
 from likewise.datastore import ledger_reading as reading
@@ -54,6 +54,8 @@ PATIENCE = 5.0
 """Seconds that a server may take to say its revision; one that hangs is as good as away."""
 MOMENT = 0.4
 """Seconds that a rewrite waits for a table before it lets others go first."""
+PROBE = "probe_"
+"""How the tables are named by which a scrub finds out whether anybody sees what was deleted."""
 LOST_MS = 10_000
 """Milliseconds after which a connection counts as broken whose other side does not confirm what was sent."""
 
@@ -103,6 +105,7 @@ class PostgresStore:
         self._lock_timeout = lock_timeout
         self._process = os.getpid()
         self._closed = threading.Event()
+        self._over = threading.Event()  # closed, or left
         self._away: tuple[float, LedgerAway] | None = None  # until when, and why
         self._asked: Future[Any] | None = None  # a question that was not answered in time
         self.engine = create_engine(
@@ -168,13 +171,20 @@ class PostgresStore:
             return self._read(work)
 
     def _read(self, work: Callable[[Connection], _Result]) -> _Result:
-        with self._reading.connect() as connection:
+        with self._connected(self._reading) as connection:
             with connection.begin():
                 found = work(connection)
-            if self._closed.is_set():  # meanwhile: it has no pool to go back to
-                connection.invalidate()
             self._away = None
             return found
+
+    @contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        with engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                if self._over.is_set():  # meanwhile: it has no pool to go back to
+                    connection.invalidate()
 
     def revision(self) -> int:
         """The number of the last change. LedgerAway at once where the server was away a moment ago."""
@@ -223,7 +233,7 @@ class PostgresStore:
             raise LedgerReadOnly(f"{self.name}: opened for reading only, nothing was written")
         self._usable()
         self.patiently(knock, "nothing was written; ")  # a server that hangs is found out before anything is at stake
-        with self.translated("nothing was written; "), self.engine.connect() as connection:
+        with self.translated("nothing was written; "), self._connected(self.engine) as connection:
             change = connection.begin()
             try:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{max(1, round(self._lock_timeout * 1000))}ms'")
@@ -264,7 +274,7 @@ class PostgresStore:
         """
         self._usable()
         until = time.monotonic() + self._lock_timeout
-        with self.translated(), self.engine.connect() as connection:
+        with self.translated(), self._connected(self.engine) as connection:
             outside = connection.execution_options(isolation_level="AUTOCOMMIT")
             # A rewrite that waits holds up whoever reads after it: it asks again and again, for a moment each.
             outside.exec_driver_sql(f"SET lock_timeout = '{round(MOMENT * 1000)}ms'")
@@ -274,15 +284,17 @@ class PostgresStore:
                     while not _rewritten(outside, f"{self.schema}.{table.name}", until):
                         time.sleep(MOMENT)
             finally:
-                outside.exec_driver_sql("RESET lock_timeout")
+                with suppress(DBAPIError, PendingRollbackError):  # where the connection is lost
+                    outside.exec_driver_sql("RESET lock_timeout")
 
     def _outwait(self, outside: Connection, until: float) -> None:
         """Return once no transaction is left that sees rows deleted before now. LedgerBusy where that takes too long.
 
         Nobody else may be told which transactions there are. So a row is deleted: its page can be given back as soon as
-        no one sees it any more.
+        no one sees it any more. (Not of a temporary table, which others cannot see.)
         """
-        probe = f"{self.schema}.probe_{secrets.token_hex(8)}"
+        probe = f"{self.schema}.{PROBE}{round(time.time())}_{secrets.token_hex(8)}"
+        self._drop_probes(outside)  # those that a kill has left
         outside.exec_driver_sql(f"CREATE TABLE {probe} (mark integer)")
         try:
             outside.exec_driver_sql(f"INSERT INTO {probe} VALUES (1)")
@@ -296,7 +308,15 @@ class PostgresStore:
                                      "end it, or try again later")  # fmt: skip
                 time.sleep(MOMENT / 4)
         finally:
-            outside.exec_driver_sql(f"DROP TABLE {probe}")
+            with suppress(DBAPIError, PendingRollbackError):  # where the connection is lost
+                outside.exec_driver_sql(f"DROP TABLE IF EXISTS {probe}")
+
+    def _drop_probes(self, outside: Connection) -> None:
+        """Drop the probes of scrubs that were killed: those of an hour ago and more."""
+        listed = f"SELECT tablename FROM pg_tables WHERE schemaname = '{self.schema}' AND tablename LIKE '{PROBE}%%'"
+        for name in outside.exec_driver_sql(listed).scalars().all():
+            if int(name.split("_")[1]) < time.time() - 3600:
+                outside.exec_driver_sql(f"DROP TABLE IF EXISTS {self.schema}.{name}")
 
     def integrity(self) -> list[str]:
         """Nothing: the server looks after pages, indices and foreign keys."""
@@ -320,9 +340,19 @@ class PostgresStore:
         except self._psycopg.Error as error:
             raise self._refusal(error, "") from error
 
+    def lies_there(self) -> bool:
+        """Yes: a schema has no other identity than its name."""
+        return True
+
+    def rest(self) -> None:
+        """Give up the connections that nobody uses, and those in use after that."""
+        self._over.set()
+        self.engine.dispose()
+
     def close(self) -> None:
         """Close the connections."""
         self._closed.set()
+        self._over.set()
         if os.getpid() == self._process:
             self.engine.dispose()
 
@@ -364,10 +394,19 @@ class PostgresStore:
 
 def _rewritten(outside: Connection, table: str, until: float) -> bool:
     """Rewrite a table; False where another transaction holds it, which is an error after `until`."""
+    before = _file_of(outside, table)
     try:
         outside.exec_driver_sql(f"VACUUM (FULL) {table}")
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _NO_LOCK or time.monotonic() > until:
+        if getattr(error.orig, "sqlstate", None) != _NO_LOCK:
             raise
+        if time.monotonic() > until:
+            raise LedgerBusy(f"{table}: another transaction holds the table; end it, or try again later") from error
         return False
+    if _file_of(outside, table) == before:  # the server warns, and goes on to the next
+        raise LedgerReadOnly(f"{table}: only its owner may rewrite it; let that account do it")
     return True
+
+
+def _file_of(outside: Connection, table: str) -> int:
+    return int(outside.exec_driver_sql(f"SELECT pg_relation_filenode('{table}')").scalar_one())

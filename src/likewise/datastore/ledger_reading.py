@@ -130,6 +130,23 @@ def happened(connection: Connection, actions: Sequence[str], after: int) -> bool
     return connection.execute(statement.limit(1)).first() is not None
 
 
+def last_change(connection: Connection) -> tuple[int, str] | None:
+    """The number and the moment of the last change; None when there is none."""
+    found = connection.execute(
+        select(revisions.c.revision, revisions.c.at).order_by(revisions.c.revision.desc())
+    ).first()
+    return None if found is None else (int(found[0]), str(found[1]))
+
+
+def goes_on(connection: Connection, known: tuple[int, str] | None, upto: int) -> bool:
+    """Whether this history has a change of that number and moment, and goes at least as far as `upto`."""
+    if known is None:
+        return True
+    number, moment = known
+    at = connection.execute(select(revisions.c.at).where(revisions.c.revision == number)).scalar()
+    return at == moment and last_revision(connection) >= upto
+
+
 def erasing(connection: Connection) -> int | None:
     """The revision of an erasure that was not completed."""
     found = connection.execute(select(meta.c.value).where(meta.c.key == ERASING)).scalar()

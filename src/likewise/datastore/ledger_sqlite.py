@@ -149,7 +149,9 @@ class SqliteStore:
         try:
             engine = self._source.engine.execution_options(immediate=True)
             with translated(self.path), engine.connect() as connection, connection.begin():
+                self._usable()  # once more: it has waited for the lock
                 yield connection
+                self._usable()
         finally:
             self._writing.release()
 
@@ -196,6 +198,14 @@ class SqliteStore:
         except BaseException:
             _remove(path)
             raise
+
+    def lies_there(self) -> bool:
+        """Whether the file is the one that was opened."""
+        return self._frozen or _identity(self.path) == self._identity
+
+    def rest(self) -> None:
+        """Give up the connections that nobody uses."""
+        self._source.engine.dispose()
 
     def close(self) -> None:
         """Close the connections; the last one to close moves the WAL into the file. Closing twice is fine."""
@@ -257,7 +267,7 @@ class SqliteStore:
         if os.getpid() != self._process:
             # SQLite's locks do not survive a fork: going on could lose changes.
             raise LedgerError(f"{self.path}: opened before this process was forked; open the model again in it")
-        if not self._frozen and _identity(self.path) != self._identity:
+        if not self.lies_there():
             # What is open still is a file without a name: changes to it would be lost.
             raise LedgerMoved(f"{self.path}: it was removed or replaced since it was opened; open the model again")
 

@@ -138,14 +138,16 @@ def erase(connection: Connection, ids: Sequence[int], by: str | None, note: str 
         unused = sorted(set(chunk) - {text_id for text_id, _ in users})
         connection.execute(delete(embeddings).where(embeddings.c.text_id.in_(unused)))
         connection.execute(delete(texts).where(texts.c.id.in_(unused)))
-    complete(connection)
+    complete(connection, revision)
     connection.execute(insert(meta), {"key": ERASING, "value": str(revision)})
     return Erasure(revision, tuple(present), tuple(sorted(shared)))
 
 
-def complete(connection: Connection) -> None:
-    """Write that no erasure is under way."""
-    connection.execute(delete(meta).where(meta.c.key == ERASING))
+def complete(connection: Connection, upto: int) -> None:
+    """Write that no erasure up to a revision is under way."""
+    under_way = erasing(connection)
+    if under_way is not None and under_way <= upto:
+        connection.execute(delete(meta).where(meta.c.key == ERASING))
 
 
 def required(connection: Connection, ids: Iterable[int], seen: int | None = None) -> dict[int, Version]:

@@ -53,6 +53,12 @@ class Store(Protocol):
     def announcements(self, stop: threading.Event) -> Iterator[None]:
         """One item whenever a change may have been made, until `stop` is set; hints, and no more."""
 
+    def lies_there(self) -> bool:
+        """Whether what was opened is what lies at its place still."""
+
+    def rest(self) -> None:
+        """Give up the connections that nobody uses: it was left, and few will ask for it again."""
+
     def close(self) -> None:
         """Let go of it. Closing twice is fine."""
 
