@@ -16,6 +16,7 @@ import pytest
 from likewise import answering, refitting
 from likewise.bundle import Layout, fingerprints, generations
 from likewise.checking import check
+from likewise.datastore.ledger import Ledger
 from likewise.errors import LedgerError, LedgerReadOnly, ModelDamaged, ModelError, SettingError, UsageError
 from likewise.fitting import fit
 from likewise.model import Model
@@ -262,6 +263,24 @@ def test_a_refit_that_was_overtaken_and_pruned_ends_in_an_error(
             model.refit(encoder=other)
         assert same(elsewhere.classify(ASKED), model.classify(ASKED))
         assert model.info.generation == 3
+    assert check(model.path) == []
+
+
+def test_a_refit_from_under_which_examples_are_erased_says_so(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert model.path is not None
+    examples = Ledger.examples
+    with Model.open(model.path) as elsewhere:
+
+        def overtaken(*given: Any, **named: Any) -> Any:
+            found = examples(*given, **named)
+            monkeypatch.setattr(Ledger, "examples", examples)
+            elsewhere.erase(1)
+            return found
+
+        monkeypatch.setattr(Ledger, "examples", overtaken)
+        with pytest.raises(LedgerError, match="erased during the refit"):
+            model.refit(max_tokens=32)
+    assert model.info.generation == 1
     assert check(model.path) == []
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from likewise.bundle import Layout, read_manifest
 from likewise.checking import check
 from likewise.datastore import ledger_postgres
 from likewise.datastore.ledger import Ledger, is_url
-from likewise.errors import LedgerAway, LedgerError, LedgerMoved, ModelForeign, UsageError
+from likewise.errors import LedgerAway, LedgerBusy, LedgerError, LedgerMoved, ModelForeign, UsageError
 from likewise.fitting import fit
 from likewise.model import Model
 from likewise.types import Prediction
@@ -460,3 +462,15 @@ def test_no_other_model_is_taken_for_one_that_was_moved(local: Model, fitted: Pa
                 use()
     with Model.open(tmp_path / "other") as untouched:
         assert untouched.revision == 1
+
+
+def test_a_move_whose_file_is_being_read_says_what_is_left(local: Model, place: str) -> None:
+    assert local.path is not None
+    file = Layout(local.path).datastore
+    with Model.open(local.path, lock_timeout=0.2) as mover, contextlib.closing(sqlite3.connect(file)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM texts").fetchall()
+        with pytest.raises(LedgerBusy, match=r"was moved at revision 2, but another process reads .*; delete the file"):
+            mover.move(place)
+        assert mover.classify("why").revision == local.revision == 2
+        assert mover.teach("a sick bird", "health").revision == 3

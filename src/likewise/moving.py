@@ -43,14 +43,14 @@ def move(layout: Layout, ledger: Ledger, answering: Answering, place: str, by: s
         revision = ledger.move_to(target, switch, make_room=make_room, by=by, note=note)
         answering.renew()
     if left_file:
-        _scrub_left(layout, revision)
+        _scrub_left(layout, revision, answering.settings.lock_timeout)
     return revision
 
 
-def _scrub_left(layout: Layout, revision: int) -> None:
+def _scrub_left(layout: Layout, revision: int, lock_timeout: float) -> None:
     """Rewrite the file that a move has left. LedgerBusy, saying that the move itself is done, while others read it."""
     try:
-        with Ledger.open(layout.datastore) as left:
+        with Ledger.open(layout.datastore, lock_timeout=lock_timeout) as left:
             left.scrub()
     except LedgerBusy as error:
         raise LedgerBusy(

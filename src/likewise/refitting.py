@@ -33,7 +33,7 @@ from likewise.bundle import (
 )
 from likewise.candidates import Candidate, Encoded, best, candidates, keep, nearest, parts_of
 from likewise.card import write_card
-from likewise.datastore.ledger import Delta, Ledger
+from likewise.datastore.ledger import Delta, Ledger, NotEmbedded
 from likewise.decision.tuning import scores
 from likewise.encoders import Embeddings
 from likewise.errors import LedgerError, LedgerReadOnly, LikewiseError, ModelError, SettingError, UsageError
@@ -79,7 +79,11 @@ def refit(
     examples = ledger.examples(ids=[delta.example_id for delta in deltas], at=at)
     if not examples:
         raise UsageError("the model has no examples, expected some of two labels or more; teach them first")
-    present = ledger.vectors([delta.text_id for delta in deltas], answering.fingerprint)
+    try:
+        present = ledger.vectors([delta.text_id for delta in deltas], answering.fingerprint)
+    except NotEmbedded:
+        _require_unerased(ledger, at)
+        raise
     with tempfile.TemporaryDirectory(prefix="likewise-") as folder:
         try:
             job = _job(old, examples, recipe, encoder, source_task, settings, work or Path(folder, "work"), progress)

@@ -291,6 +291,47 @@ def tables(ledger: Ledger) -> list[str]:
     return list(found)
 
 
+def test_an_erasure_by_whoever_does_not_own_the_tables_is_not_complete(ledger: Ledger, place: str) -> None:
+    store = ledger._store
+    assert isinstance(store, PostgresStore)
+    (number,) = taught(ledger, "the okapi marimba")
+    role = f"guest_{store.schema}"
+    with store.engine.begin() as connection:
+        for right in (
+            f"CREATE ROLE {role} LOGIN",
+            f"GRANT USAGE, CREATE ON SCHEMA {store.schema} TO {role}",
+            f"GRANT ALL ON ALL TABLES IN SCHEMA {store.schema} TO {role}",
+        ):
+            connection.exec_driver_sql(right)
+    with Ledger.open(place.replace("likewise@", f"{role}@"), lock_timeout=1) as guest:
+        erasure = guest.erase([number])
+        with pytest.raises(LedgerReadOnly, match="only its owner may rewrite it"):
+            guest.scrub()
+    assert ledger.erasing() == erasure.revision
+    ledger.scrub()
+
+
+def test_one_erasure_does_not_end_another(ledger: Ledger) -> None:
+    numbers = taught(ledger, "the okapi marimba", "another")
+    first, second = ledger.erase(numbers[:1]), ledger.erase(numbers[1:])
+    ledger.complete(first.revision)
+    assert ledger.erasing() == second.revision
+    assert ledger.erase(numbers[1:]).ids == ()  # which is no error until it is complete
+    ledger.complete(second.revision)
+    assert ledger.erasing() is None
+
+
+def test_what_a_killed_scrub_left_is_taken_away(ledger: Ledger) -> None:
+    store = ledger._store
+    assert isinstance(store, PostgresStore)
+    others = f"probe_{round(time.time())}_ab"
+    with store.engine.begin() as connection:
+        for name in ("probe_1000_ab", others):
+            connection.exec_driver_sql(f"CREATE TABLE {name} (mark integer)")
+    ledger.scrub()
+    assert tables(ledger) == sorted([*metadata.tables, others])  # which may be in use
+
+
 def test_a_server_that_answered_is_not_away(ledger: Ledger) -> None:
     store = ledger._store
     assert isinstance(store, PostgresStore)
