@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from likewise.bundle import Decision, Layout, Manifest, datastore_of, read_decision, read_manifest
 from likewise.datastore.ledger import Ledger, is_url
 from likewise.errors import LedgerAway, LedgerMoved, ModelDamaged, ModelError
+from likewise.files import edition
 from likewise.following import Follower
 from likewise.settings import Settings
 from likewise.state import State, Voices, generation_of
@@ -184,7 +185,7 @@ class Answering:
         except OSError as error:
             raise LedgerMoved(f"{path}: it was there when the model was opened and is not now ({error.strerror}); "
                               "open the model again") from error  # fmt: skip
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return edition(found)
 
     def catch_up(self) -> None:
         """Come to the revision that is to be answered from, before anyone asks."""

@@ -203,9 +203,7 @@ def drop_generations(layout: Layout, before: int) -> list[int]:
     """
     gone = [number for number in generations(layout) if number < before]
     unfinished = [path for path in layout.generation(before).parent.glob(".[0-9]*") if _number_of(path) <= before]
-    for folder in map(
-        layout.generation, gone
-    ):  # by its name it is there whole or not at all, for whoever copies it now
+    for folder in map(layout.generation, gone):  # whole or not at all under its name, for whoever copies it now
         unfinished.append(folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}")))
     for folder in unfinished:
         shutil.rmtree(folder)

@@ -326,7 +326,8 @@ class Model:
     def history_of(self, example: int) -> list[ExampleVersion]:
         """What each change made of one example, newest first. ExampleError for an id that was never given."""
         (number,) = check_ids([example])
-        return [version for version in self._answering.ledger.life(number) if version.change.revision <= self.revision]
+        upto = self.revision
+        return [version for version in self._answering.ledger.life(number) if version.change.revision <= upto]
 
     def as_of(self, when: int | str | datetime) -> Model:
         """The model as it stood at a revision or a time (ISO 8601; without offset it is UTC), for reading only.

@@ -253,7 +253,7 @@ class PostgresStore:
             if not error.connection_invalidated:
                 raise
             raise LedgerUnsure(f"{self.name}: the connection broke while the change was committed, it may be there or "
-                             "not; look at the history before you try again") from error  # fmt: skip
+                               "not; look at the history before you try again") from error  # fmt: skip
 
     def copy_to(self, path: Path) -> None:
         """Copy the present state into a new SQLite file. ModelForeign when something is there."""
@@ -313,9 +313,9 @@ class PostgresStore:
 
     def _drop_probes(self, outside: Connection) -> None:
         """Drop the probes of scrubs that were killed: those of an hour ago and more."""
-        listed = f"SELECT tablename FROM pg_tables WHERE schemaname = '{self.schema}' AND tablename LIKE '{PROBE}%%'"
-        for name in outside.exec_driver_sql(listed).scalars().all():
-            if int(name.split("_")[1]) < time.time() - 3600:
+        for name in inspect(outside).get_table_names(self.schema):
+            ours = re.fullmatch(f"{PROBE}([0-9]+)_[0-9a-f]+", name)
+            if ours and int(ours[1]) < time.time() - 3600:
                 outside.exec_driver_sql(f"DROP TABLE IF EXISTS {self.schema}.{name}")
 
     def integrity(self) -> list[str]:

@@ -132,9 +132,8 @@ def happened(connection: Connection, actions: Sequence[str], after: int) -> bool
 
 def last_change(connection: Connection) -> tuple[int, str] | None:
     """The number and the moment of the last change; None when there is none."""
-    found = connection.execute(
-        select(revisions.c.revision, revisions.c.at).order_by(revisions.c.revision.desc())
-    ).first()
+    newest = select(revisions.c.revision, revisions.c.at).order_by(revisions.c.revision.desc()).limit(1)
+    found = connection.execute(newest).first()
     return None if found is None else (int(found[0]), str(found[1]))
 
 

@@ -38,6 +38,7 @@ from likewise.errors import (
     ModelError,
     ModelForeign,
 )
+from likewise.files import edition
 
 _Result = TypeVar("_Result")
 _Signature = tuple[tuple[int, int, int] | None, ...]
@@ -407,7 +408,7 @@ def _wal(path: Path) -> Path:
 
 
 def _signature(path: Path) -> _Signature:
-    """What tells that a file and its WAL have not changed: inode, size and time of each; None where it is empty."""
+    """What tells that a file and its WAL have not changed: the edition of each; None where it is empty."""
     found: list[tuple[int, int, int] | None] = []
     for part in (path, _wal(path)):
         try:
@@ -415,7 +416,7 @@ def _signature(path: Path) -> _Signature:
         except FileNotFoundError:
             found.append(None)
         else:
-            found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat.st_size else None)
+            found.append(edition(stat) if stat.st_size else None)
     return tuple(found)
 
 

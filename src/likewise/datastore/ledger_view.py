@@ -176,6 +176,8 @@ class LedgerView:
         not alter the citation.
         """
         wanted, upto = reading.possible(ids), GREATEST if at is None else at
+        if not wanted:
+            return {}
         found = self._there(lambda store: store.texts_of(wanted, upto))
         # None was found in a file that the datastore has just left.
         return found or self._read(lambda connection: reading.texts_of(connection, wanted, upto))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from likewise.errors import ModelDamaged, ModelError, UsageError, suggestion
-from likewise.files import write_atomically
+from likewise.files import edition, write_atomically
 
 NAME = "tokens.json"
 PREFIX = "likewise_"
@@ -76,7 +76,7 @@ class Tokens:
                     "account read the model's directory"
                 ) from error
             self.ever = True
-            seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+            seen = edition(found)
             if seen != self._seen:
                 if os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                     raise ModelError(f"{self._path}: others than its owner may write it; run: chmod 600 {self._path}")
