@@ -188,6 +188,10 @@ def test_a_worker_that_cannot_start_ends_the_service_and_says_why(path: Path) ->
     with served(path, "--workers", "2", "--log", "none") as service:
         service.ready()
         eventually(lambda: len(service.workers()) == 2)
+        for worker in service.workers():  # one that is starting still would stumble as well, in its own words
+            os.kill(worker, signal.SIGSTOP)
+            service.ready()  # says the other one
+            os.kill(worker, signal.SIGCONT)
         (path / "likewise.json").write_text("{")
         os.kill(min(service.workers()), signal.SIGKILL)
         assert service.ended() == 2
